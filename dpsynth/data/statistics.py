@@ -1,0 +1,91 @@
+"""Values that were bought: all that a generator may know about the private table before training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dpsynth.data.grid import Domain, project_to_simplex
+from dpsynth.data.schema import Schema
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Marginal:
+    """A bought histogram over the cells of one or more columns.
+
+    Args:
+      columns: names, in the order of the axes of `counts`.
+      counts: float64, noisy; may be negative, sums to the noisy number of rows.
+      noise_stddev: standard deviation of the noise in each count; 0 where none was added.
+    """
+
+    columns: tuple[str, ...]
+    counts: np.ndarray
+    noise_stddev: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "columns": list(self.columns),
+            "shape": list(self.counts.shape),
+            "counts": self.counts.ravel().tolist(),
+            "noise_stddev": self.noise_stddev,
+        }
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any]) -> Marginal:
+        counts = np.array(payload["counts"], dtype=np.float64).reshape(payload["shape"])
+        columns = tuple(payload["columns"])
+        return cls(columns=columns, counts=counts, noise_stddev=payload["noise_stddev"])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Statistics:
+    """The bought facts about a table; released with it.
+
+    Args:
+      num_units: noisy or declared number of privacy units.
+      num_rows: noisy or declared number of rows; equals `num_units` where the row is the unit.
+      domain: coarse cells of the modelled columns: what models use.
+      fine: 1-way histogram of each modelled column over its fine cells.
+      marginals: further histograms, over the cells of `domain`.
+    """
+
+    num_units: float
+    num_rows: float
+    domain: Domain
+    fine: Mapping[str, Marginal]
+    marginals: tuple[Marginal, ...] = field(default=())
+
+    def fine_probabilities(self, column: str) -> np.ndarray:
+        """The bought 1-way of a column over its fine cells, projected to the simplex."""
+        counts = self.fine[column].counts
+        total = max(float(counts.sum()), 1.0)
+        return project_to_simplex(counts, total) / total
+
+    def probabilities(self, column: str) -> np.ndarray:
+        """The bought 1-way of a column over its coarse cells: sums of the fine probabilities."""
+        cells = self.domain[column]
+        return np.bincount(cells.group_map, weights=self.fine_probabilities(column), minlength=cells.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form for `release.json`; the schema is stored beside it."""
+        return {
+            "num_units": self.num_units,
+            "num_rows": self.num_rows,
+            "domain": self.domain.to_dict(),
+            "fine": {name: marginal.to_dict() for name, marginal in self.fine.items()},
+            "marginals": [marginal.to_dict() for marginal in self.marginals],
+        }
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any], schema: Schema) -> Statistics:
+        return cls(
+            num_units=payload["num_units"],
+            num_rows=payload["num_rows"],
+            domain=Domain.from_dict(payload["domain"], schema),
+            fine={name: Marginal.from_dict(item) for name, item in payload["fine"].items()},
+            marginals=tuple(Marginal.from_dict(item) for item in payload["marginals"]),
+        )
