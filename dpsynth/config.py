@@ -1,0 +1,317 @@
+"""From a composed configuration to frozen dataclasses, strictly: every mistake is found, and shown at once.
+
+Each group of `conf/` is described by the dataclass of the module that uses it. Domain code receives these
+dataclasses and never sees a `DictConfig`. Checking a configuration reads no data and, with `light=True`,
+imports none of the heavy libraries of those modules, so that a mistake answers at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import sys
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dpsynth.errors import InvalidInput, Problem
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SUBJECT = "The configuration"
+
+# Which dataclass describes which group. A generator's `Config` is found by its name.
+SECTIONS = {
+    "data": ("dpsynth.data.datasets", "DataConfig"),
+    "privacy": ("dpsynth.privacy.plan", "PrivacyConfig"),
+    "training": ("dpsynth.privacy.plan", "TrainingConfig"),
+    "evaluation": ("dpsynth.evaluation.metrics", "EvaluationConfig"),
+    "tracking": ("dpsynth.tracking", "TrackingConfig"),
+}
+# Changing these does not change what a run computes, so they do not tell one run from another.
+_NOT_IDENTITY = ("tracking", "release_dir", "sweep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """How a multirun treats its points.
+
+    Args:
+      resume: folder of an earlier sweep. Points that finished there are not run again, and a half-trained one
+        continues from its checkpoint. None starts afresh.
+      threads: threads per job; None shares the cores out among the jobs that run at the same time.
+    """
+
+    resume: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self):
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"Expected threads={self.threads} to be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run, completely described; public, because nothing in it comes from the private table.
+
+    Args:
+      data, generator, privacy, training, evaluation, tracking: the groups of `conf/`.
+      generator_name: the module in `dpsynth.generators`.
+      seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
+      num_rows: rows to release; None releases the bought count.
+      release_dir: where the release goes; None puts it in the run's folder.
+    """
+
+    data: Any
+    generator_name: str
+    generator: Any
+    privacy: Any
+    training: Any
+    evaluation: Any
+    tracking: Any
+    sweep: SweepConfig
+    seed: int = 0
+    num_rows: int | None = None
+    release_dir: str | None = None
+
+    def flat(self) -> dict[str, Any]:
+        """Returns every setting by its dotted key, as one types it on the command line."""
+        return dict(_flatten(self.to_dict()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns nested plain data, shaped like `conf/`."""
+        plain = dataclasses.asdict(self)
+        plain["generator"] = {"name": plain.pop("generator_name"), **plain["generator"]}
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """Names what the run computes: sha256 over all settings but where it is tracked and stored."""
+        identity = {key: value for key, value in self.to_dict().items() if key not in _NOT_IDENTITY}
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns advice that names what the user most likely meant."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    listed = ", ".join(known) if known else "none"
+    return f"Did you mean {close[0]}? Known: {listed}." if close else f"Known: {listed}."
+
+
+def generator_names() -> tuple[str, ...]:
+    """Lists the methods that can be run: those with a file in `conf/generator` and one in the package."""
+    package = importlib.import_module("dpsynth.generators")
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    return tuple(sorted(p.stem for p in (CONF / "generator").glob("*.yaml") if p.stem in modules))
+
+
+def _needed(tree: ast.Module, name: str) -> list[ast.stmt]:
+    """Keeps of a module what its class `name` needs: cheap imports, and definitions used by name."""
+    cheap = {*sys.stdlib_module_names, "dpsynth.errors"}
+    keep, wanted = [], {name}
+    for statement in reversed(tree.body):
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            use = statement.name in wanted
+        elif isinstance(statement, ast.Assign):
+            use = any(isinstance(t, ast.Name) and t.id in wanted for t in statement.targets)
+        elif isinstance(statement, ast.AnnAssign):
+            use = isinstance(statement.target, ast.Name) and statement.target.id in wanted
+        elif isinstance(statement, ast.ImportFrom):
+            use = statement.module in cheap or str(statement.module).split(".")[0] in cheap
+        else:
+            use = isinstance(statement, ast.Import) and all(
+                a.name.split(".")[0] in cheap for a in statement.names
+            )
+        if use:
+            keep.append(statement)
+            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return keep[::-1]
+
+
+@functools.cache
+def declared(module: str, name: str, *, light: bool = False) -> type:
+    """Returns the dataclass `name` of `module`.
+
+    Args:
+      light: compile that class alone, with the cheap imports it needs, instead of importing the module:
+        generators import torch, and a typing error in a configuration should not wait for it. Falls back on
+        the import where the class leans on more than that.
+    """
+    if light and module not in sys.modules:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+            alone = types.ModuleType(f"{__name__}.declared.{module}.{name}")
+            statements = _needed(tree, name)
+            unknown = _free_names(statements)
+            if not unknown:
+                sys.modules[alone.__name__] = alone  # annotations are looked up by the class's module
+                exec(compile(ast.Module(statements, []), spec.origin, "exec"), alone.__dict__)
+                return getattr(alone, name)
+    return getattr(importlib.import_module(module), name)
+
+
+def _free_names(statements: Sequence[ast.stmt]) -> set[str]:
+    """Returns names that the statements use and nothing among them, nor Python itself, defines."""
+    bound, used = set(dir(builtins)) | {"__name__", "__file__"}, set()
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    return used - bound
+
+
+def _type_problems(error: Any, where: str) -> list[Problem]:
+    """Turns pydantic's errors into ours, one per key: a union reports each of its members."""
+    found: dict[str, list] = {}
+    for item in error.errors():
+        path = [str(step) for step in item["loc"] if isinstance(step, int) or str(step).isidentifier()]
+        found.setdefault(path[0] if path else "", []).append(item)
+    problems = []
+    for key, items in found.items():
+        full = ".".join(part for part in (where, key) if part)
+        first = items[0]
+        if first["type"] == "missing":
+            problems.append(Problem(full, "is missing.", f"Set {full}=VALUE."))
+        elif first["type"] in ("value_error", "assertion_error"):
+            cause = first["ctx"].get("error") if "ctx" in first else None
+            problems.append(Problem(full, str(cause or first["msg"]), ""))
+        else:
+            wanted = " or ".join(dict.fromkeys(_wanted(item) for item in items))
+            rule = f"Expected {wanted}, got {first['input']!r}."
+            problems.append(Problem(full, rule, f"Set {full}=VALUE with such a value."))
+    return problems
+
+
+def _wanted(item: Mapping[str, Any]) -> str:
+    """Says in the user's words what a pydantic error expected."""
+    names = {
+        "int_type": "an integer",
+        "int_from_float": "an integer",
+        "float_type": "a number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "tuple_type": "a list",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "none_required": "null",
+    }
+    if item["type"] == "literal_error":
+        return item["ctx"]["expected"]
+    return names.get(item["type"], item["msg"].removeprefix("Input should be ").lower())
+
+
+def _section(cls: type, node: Any, where: str, problems: list[Problem]) -> Any:
+    """Builds one dataclass from plain data; adds what is wrong to `problems` and then returns None."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if not isinstance(node, Mapping):
+        problems.append(Problem(where, f"Expected a group of settings, got {node!r}.", f"See conf/{where}/."))
+        return None
+    fields = {field.name for field in dataclasses.fields(cls) if field.init}
+    unknown = [key for key in node if key not in fields]
+    problems.extend(
+        Problem(f"{where}.{key}", "is not a known key.", nearest(str(key), fields)) for key in unknown
+    )
+    # Strict JSON mode: "3" is not a number and true is not 1, but a list may become a tuple.
+    text = json.dumps({key: value for key, value in node.items() if key in fields})
+    try:
+        return TypeAdapter(cls).validate_json(text, strict=True)
+    except ValidationError as error:
+        problems.extend(_type_problems(error, where))
+    except InvalidInput as error:
+        problems.extend(
+            p if p.where.startswith(f"{where}.") else dataclasses.replace(p, where=f"{where}.{p.where}")
+            for p in error.problems
+        )
+    return None
+
+
+def _top_level(plain: Mapping[str, Any], problems: list[Problem]) -> None:
+    """Checks the keys that belong to no group."""
+    known = {*SECTIONS, "generator", "seed", "num_rows", "release_dir", "sweep"}
+    problems.extend(
+        Problem(str(key), "is not a known key.", nearest(str(key), known))
+        for key in plain
+        if key not in known
+    )
+    for key, least in (("seed", 0), ("num_rows", 1)):
+        value = plain.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            rule = f"Expected an integer that is at least {least}, got {value!r}."
+            problems.append(Problem(key, rule, f"Set {key}={least}, for example."))
+    if plain.get("seed") is None:
+        problems.append(Problem("seed", "is missing.", "Set seed=0, for example; it is public."))
+
+
+def _generator(node: Any, problems: list[Problem], light: bool) -> tuple[str, Any]:
+    """Builds the generator's own `Config`, found by the group's `name`."""
+    plain = dict(node) if isinstance(node, Mapping) else {}
+    name, known = plain.pop("name", None), generator_names()
+    if name not in known:
+        problems.append(Problem("generator", f"{name!r} is not a generator.", nearest(str(name), known)))
+        return str(name), None
+    return name, _section(
+        declared(f"dpsynth.generators.{name}", "Config", light=light), plain, "generator", problems
+    )
+
+
+def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunConfig:
+    """Checks a composed configuration and returns it as frozen dataclasses.
+
+    Args:
+      node: what Hydra composed, or plain nested data of the same shape.
+      light: import no heavy module; the classes are then equal but not identical to those of the modules,
+        which is enough to check with.
+    Raises:
+      InvalidInput: lists everything that is wrong, with the nearest valid name.
+    """
+    problems: list[Problem] = []
+    if isinstance(node, DictConfig):
+        try:
+            node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            where = getattr(error, "full_key", None) or SUBJECT
+            problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
+            raise InvalidInput(SUBJECT, problems) from None
+    plain = {str(key): value for key, value in node.items()}
+    _top_level(plain, problems)
+    sections = {
+        key: _section(declared(*home, light=light), plain.get(key), key, problems)
+        for key, home in SECTIONS.items()
+    }
+    sweep = _section(SweepConfig, plain.get("sweep", {}), "sweep", problems)
+    name, generator = _generator(plain.get("generator"), problems, light)
+    if problems:
+        raise InvalidInput(SUBJECT, problems)
+    top = {key: plain[key] for key in ("seed", "num_rows", "release_dir") if key in plain}
+    return RunConfig(**sections, sweep=sweep, generator_name=name, generator=generator, **top)
