@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,3 +51,10 @@ class BudgetExceeded(DpsynthError):
 
 class GuaranteeVoid(DpsynthError):
     """Continuing would make the privacy claim false."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns advice that names what the user most likely meant, or else what there is."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
