@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dpsynth.data.statistics import Marginal
 
 POINT_WIDTH = 1e-9  # of the range: the width of a cell that stands for one value of a continuous column
-_PER_OCTAVE = 4  # geometric cells per doubling, where they are finer than equal-width ones
+_PER_OCTAVE, _OCTAVES = 4, 12  # geometric cells per doubling, and doublings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,15 +226,16 @@ def _fine_edges(low: float, high: float, step: float, max_cells: int) -> np.ndar
 
 
 def _cuts(low: float, end: float, point: float, max_cells: int) -> np.ndarray:
-    """Equal-width cuts of [low, end], finer ones towards the anchor, and cells of width `point` for spikes."""
+    """Equal-width cuts of [low, end], finer ones near the anchor, and cells one `point` wide for spikes."""
     spikes = [low, low + point, end - point, end]
     anchor = low
     if low < 0 < end:
         anchor, spikes = 0.0, [*spikes, 0.0, point]
-    num_geometric = max_cells // 4 // (2 if low < anchor else 1)
-    num_equal = max_cells - max_cells // 4 - len(spikes)
+    num_geometric = min(max_cells // 4, _OCTAVES * _PER_OCTAVE) // (2 if low < anchor else 1)
+    num_equal = max(max_cells - len(spikes) - num_geometric * (2 if low < anchor else 1), 1)
     width = (end - low) / num_equal
-    distances = 2 * width * _PER_OCTAVE * 2.0 ** (-np.arange(num_geometric) / _PER_OCTAVE)
+    ratio = 2.0 ** (-1 / _PER_OCTAVE)
+    distances = width / (1 - ratio) * ratio ** np.arange(num_geometric)
     distances = distances[distances > 2 * point]
     near = np.concatenate([anchor + distances, anchor - distances])
     near = near[(near > low + point) & (near < end - point)]
@@ -242,7 +243,12 @@ def _cuts(low: float, end: float, point: float, max_cells: int) -> np.ndarray:
 
 
 def coarsen(
-    domain: Domain, histograms: Mapping[str, Marginal], max_cells: int = 32, *, min_noise: float = 5.0
+    domain: Domain,
+    histograms: Mapping[str, Marginal],
+    max_cells: int = 32,
+    *,
+    num_rows: float | None = None,
+    min_noise: float = 5.0,
 ) -> Domain:
     """Groups fine cells by their bought counts: the domain that models use.
 
@@ -253,13 +259,15 @@ def coarsen(
 
     Args:
       max_cells: the most groups per column, the missing one not counted.
+      num_rows: the bought number of rows; a histogram's own sum is noisier.
       min_noise: groups hold at least this many noise standard deviations of rows.
     """
     coarse = []
     for cells in domain.cells:
         marginal = histograms[cells.column.name]
         num = cells.num_present
-        mass = project_to_simplex(marginal.counts, max(marginal.counts.sum(), 1.0))[:num]
+        total = marginal.counts.sum() if num_rows is None else num_rows
+        mass = project_to_simplex(marginal.counts, max(total, 1.0))[:num]
         ordered = cells.edges is not None or getattr(cells.column, "ordered", False)
         merge = _merge_neighbours if ordered else _merge_rare
         groups = merge(mass, max_cells, min_noise * marginal.noise_stddev)

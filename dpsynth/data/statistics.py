@@ -61,9 +61,8 @@ class Statistics:
 
     def fine_probabilities(self, column: str) -> np.ndarray:
         """The bought 1-way of a column over its fine cells, projected to the simplex."""
-        counts = self.fine[column].counts
-        total = max(float(counts.sum()), 1.0)
-        return project_to_simplex(counts, total) / total
+        total = max(self.num_rows, 1.0)
+        return project_to_simplex(self.fine[column].counts, total) / total
 
     def probabilities(self, column: str) -> np.ndarray:
         """The bought 1-way of a column over its coarse cells: sums of the fine probabilities."""

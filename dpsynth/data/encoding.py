@@ -1,0 +1,262 @@
+"""Rows to packed numbers and back. There is no `fit`: encoding is arithmetic on the schema and bought facts.
+
+A *packed* row holds one number per segment: the code of a one-hot segment, or the value of a scalar one. It
+is what stays in memory; models expand it per batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.grid import POINT_WIDTH, Cells
+from dpsynth.data.modes import Modes, fit_modes
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Statistics
+from dpsynth.errors import InvalidInput, Problem
+
+Representation = Literal["bins", "modes"]
+OTHER = "(other)"  # what values outside a bought list of text come back as
+_SPAN, _REACH = 4.0, 0.99  # alpha = (x - mean) / (4 stddev), clipped, as in CTGAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part of the expanded row: `size` cells of a one-hot, or one scalar."""
+
+    column: str
+    kind: Literal["onehot", "scalar"]
+    size: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is: segment i is packed number i and expanded numbers start … start + size."""
+
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def packed_width(self) -> int:
+        return len(self.segments)
+
+    @cached_property
+    def width(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    def onehot(self, column: str) -> int:
+        """Packed index of a column's one-hot segment."""
+        places = ((s.column, s.kind) for s in self.segments)
+        return list(places).index((column, "onehot"))
+
+
+class _Bins:
+    """One one-hot over the coarse cells; decoding draws a fine cell in its group, then a value in that."""
+
+    def __init__(self, cells: Cells, probabilities: np.ndarray):
+        self.cells = cells
+        self.parts = (("onehot", cells.size),)
+        self._order = np.argsort(cells.group_map, kind="stable")
+        weights = probabilities[self._order] + 1e-12  # a group without mass is drawn from evenly
+        self._cumulative = np.cumsum(weights)
+        firsts = np.searchsorted(cells.group_map[self._order], np.arange(cells.size))
+        self._first, self._last = firsts, np.append(firsts[1:], len(weights)) - 1
+        self._below = np.append(0.0, self._cumulative)[firsts]
+        self._mass = self._cumulative[self._last] - self._below
+
+    def encode(self, series: pd.Series) -> np.ndarray:
+        return self.cells.codes(series)[:, None]
+
+    def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
+        codes = packed[:, 0].astype(np.int64)
+        if self.cells.size < self.cells.fine_size:
+            targets = self._below[codes] + random.random(len(codes)) * self._mass[codes]
+            drawn = np.searchsorted(self._cumulative, targets, side="right")
+            codes = np.clip(drawn, self._first[codes], self._last[codes])
+        fine = self._order[codes]
+        return self._numbers(fine, random) if self.cells.edges is not None else self._values(fine)
+
+    def _numbers(self, fine: np.ndarray, random: np.random.Generator) -> pd.Series:
+        edges, step = self.cells.edges, resolution(self.cells.column)
+        absent = fine >= self.cells.num_present
+        fine = np.where(absent, 0, fine)
+        low, width = edges[fine], np.diff(edges)[fine]
+        if step > 0:
+            places = low + step * (0.5 + np.floor(random.random(len(fine)) * np.round(width / step)))
+        else:
+            point = width <= 1.5 * POINT_WIDTH * (edges[-1] - edges[0])
+            share = np.where(point, fine == self.cells.num_present - 1, random.random(len(fine)))
+            places = low + share * width
+        places[absent] = np.nan
+        return from_axis(self.cells.column, places)
+
+    def _values(self, fine: np.ndarray) -> pd.Series:
+        values = self.cells.values
+        text = not values or isinstance(values[0], str)
+        spare = [OTHER if text else values[0]] if self.cells.other else []
+        table = pd.Series([*values, *spare, *([None] if self.cells.missing else [])], dtype=object)
+        return table.infer_objects().take(fine).reset_index(drop=True)
+
+
+class _Modal:
+    """A scalar within a Gaussian mode, and a one-hot of modes with the missing cell last."""
+
+    def __init__(self, cells: Cells, modes: Modes):
+        self.cells, self.modes = cells, modes
+        self.parts = (("scalar", 1), ("onehot", len(modes.means) + cells.missing))
+
+    def encode(self, series: pd.Series) -> np.ndarray:
+        places = to_axis(self.cells.column, series)
+        absent = np.isnan(places)
+        places = np.clip(np.nan_to_num(places), self.cells.edges[0], self.cells.edges[-1])
+        mode = self.modes.assign(places)
+        alpha = (places - self.modes.means[mode]) / (_SPAN * self.modes.stddevs[mode])
+        alpha[absent], mode[absent] = 0.0, len(self.modes.means)
+        return np.column_stack([np.clip(alpha, -_REACH, _REACH), mode])
+
+    def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
+        mode = packed[:, 1].astype(np.int64)
+        absent = mode >= len(self.modes.means)
+        mode[absent] = 0
+        alpha = np.clip(packed[:, 0].astype(np.float64), -1.0, 1.0)
+        places = alpha * _SPAN * self.modes.stddevs[mode] + self.modes.means[mode]
+        step, edges = resolution(self.cells.column), self.cells.edges
+        if step > 0:
+            places = np.round(places / step)
+            low, high = edges[0] / step + 0.5, edges[-1] / step - 0.5
+            places = np.clip(places, np.round(low), np.round(high)) * step
+        else:
+            places = np.clip(places, edges[0], edges[-1])
+        places[absent] = np.nan
+        return from_axis(self.cells.column, places)
+
+
+class TableEncoder:
+    """Encodes and decodes tables of one schema.
+
+    Formal guarantee: a row's code is a function of that row, the schema and bought statistics.
+
+    Args:
+      representation: `bins` gives each column one one-hot over `statistics.domain`; `modes` gives numbers
+        and dates a one-hot of Gaussian modes and a scalar within the mode (Xu et al. 2019, section 4.2).
+      modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        statistics: Statistics,
+        representation: Representation = "bins",
+        *,
+        modes: Mapping[str, Modes] | None = None,
+    ):
+        self.schema, self.statistics, self.representation = schema, statistics, representation
+        self.codecs: dict[str, _Bins | _Modal] = {}
+        for cells in statistics.domain.cells:
+            name = cells.column.name
+            if representation == "modes" and is_numeric(cells.column):
+                self.codecs[name] = _Modal(cells, modes[name] if modes else _fit(cells, statistics))
+            else:
+                self.codecs[name] = _Bins(cells, statistics.fine_probabilities(name))
+        segments, start = [], 0
+        for name, codec in self.codecs.items():
+            for kind, size in codec.parts:
+                segments.append(Segment(column=name, kind=kind, size=size, start=start))
+                start += size
+        self.layout = Layout(tuple(segments))
+
+    def encode(self, frame: pd.DataFrame) -> np.ndarray:
+        """Packs rows, float32 [row, packed]."""
+        packed, start = np.empty((len(frame), self.layout.packed_width), dtype=np.float32), 0
+        for name, codec in self.codecs.items():
+            packed[:, start : start + len(codec.parts)] = codec.encode(frame[name])
+            start += len(codec.parts)
+        return packed
+
+    def decode(
+        self, packed: np.ndarray, *, seed: int, conditions: Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Turns packed rows into a table of the modelled columns.
+
+        Args:
+          seed: public; draws values inside cells and groups.
+          conditions: values that these columns take in every row, exactly.
+        """
+        columns, start = {}, 0
+        for index, (name, codec) in enumerate(self.codecs.items()):
+            part = packed[:, start : start + len(codec.parts)]
+            start += len(codec.parts)
+            column = codec.decode(part, np.random.default_rng([seed, index]))
+            if conditions and name in conditions:
+                value = pd.Series([conditions[name]] * len(column), index=column.index, name=name)
+                column = value.astype(column.dtype)
+            columns[name] = column
+        return pd.DataFrame(columns)
+
+    def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
+        """Packed index of each condition's one-hot segment -> the code that it asks for.
+
+        Raises:
+          InvalidInput: unknown columns, or values that a column cannot take.
+        """
+        problems, codes = [], {}
+        for name, value in conditions.items():
+            if name not in self.codecs:
+                known = ", ".join(self.codecs)
+                problems.append(Problem(name, "is not a generated column.", f"Choose one of {known}."))
+                continue
+            try:
+                part = self.codecs[name].encode(pd.Series([value]))
+            except (InvalidInput, ValueError, TypeError):
+                problems.append(
+                    Problem(name, f"cannot take the value {value!r}.", "Choose a declared value.")
+                )
+                continue
+            codes[self.layout.onehot(name)] = int(part[0, -1])
+        if problems:
+            raise InvalidInput("the conditions", problems)
+        return codes
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; schema and statistics are stored beside it."""
+        fitted = {name: codec.modes for name, codec in self.codecs.items() if isinstance(codec, _Modal)}
+        modes = {
+            name: {key: getattr(item, key).tolist() for key in ("means", "stddevs", "weights")}
+            for name, item in fitted.items()
+        }
+        return {"representation": self.representation, "modes": modes}
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any], schema: Schema, statistics: Statistics) -> TableEncoder:
+        stored = payload["modes"].items()
+        modes = {name: Modes(**{key: np.array(v) for key, v in item.items()}) for name, item in stored}
+        return cls(schema, statistics, payload["representation"], modes=modes)
+
+
+def _fit(cells: Cells, statistics: Statistics) -> Modes:
+    mass = statistics.fine_probabilities(cells.column.name)[: cells.num_present] * statistics.num_rows
+    return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass)
+
+
+def pack_units(packed: np.ndarray, units: pd.Series, max_rows: int) -> np.ndarray:
+    """Gathers rows by unit, float32 [unit, row, packed]; places without a row are NaN.
+
+    Edge cases: rows keep their order; rows of a unit beyond `max_rows` are left out (the table's cap is
+    enforced before). Rows without a unit are left out.
+    """
+    owner, _ = pd.factorize(units)
+    order = np.argsort(owner, kind="stable")
+    order = order[owner[order] >= 0]
+    owner = owner[order]
+    starts = np.searchsorted(owner, np.arange(owner[-1] + 1 if len(owner) else 0))
+    rank = np.arange(len(owner)) - starts[owner]
+    kept = rank < max_rows
+    gathered = np.full((len(starts), max_rows, packed.shape[1]), np.nan, dtype=np.float32)
+    gathered[owner[kept], rank[kept]] = packed[order[kept]]
+    return gathered
