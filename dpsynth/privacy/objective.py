@@ -23,16 +23,16 @@ class PrivateObjective(Protocol):
     3. step `private_optimizer()`, then `after_step()`;
     4. `public_step(step, draw)`.
 
-    Formal guarantee: holds if `unit_losses(units, draw)[i]` is a function of `units[i]`, of the parameters and
-    of draws that are independent across units, and if nothing else here reads `units`. The core checks this on
-    `example_units` before it charges or reads anything (`dpsynth.privacy.validation`).
+    Formal guarantee: holds if `unit_losses(units, draw)[i]` is a function of `units[i]`, of the parameters
+    and of draws that are independent across units, and if nothing else here reads `units`. The core checks
+    this on `example_units` before it charges or reads anything (`dpsynth.privacy.validation`).
 
     What `private` may contain: `nn.Linear` (exact type), modules whose class sets `per_unit_parameter = True`
     (`dpsynth.generators.nn.PerUnitParameter`: `forward(batch)` returns `parameter.expand(batch, -1)`), and
     anything without trainable parameters that treats units apart (activations, Dropout, `LayerNorm` without
-    affine). BatchNorm of any kind, recurrent and convolution layers, embeddings and loose parameters are errors
-    that name the module. Axis 0 of every Linear's input is the unit; further axes may follow (rows of an entity,
-    steps of a sequence), and a Linear may be called several times per forward pass.
+    affine). BatchNorm of any kind, recurrent and convolution layers, embeddings and loose parameters are
+    errors that name the module. Axis 0 of every Linear's input is the unit; further axes may follow (rows
+    of an entity, steps of a sequence), and a Linear may be called several times per forward pass.
     """
 
     private: nn.Module
@@ -47,30 +47,32 @@ class PrivateObjective(Protocol):
     def example_units(self, num: int, draw: torch.Generator) -> Tensor:
         """Makes up `num` valid, distinct units from the layout alone (uniform codes, say), reading no data.
 
-        Same shape and domain as the resident units `[unit ...]`. The validator and the memory estimate use them.
+        Same shape and domain as the resident units `[unit ...]`. The validator and the memory estimate use
+        them.
         """
         ...
 
     def unit_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
         """Returns one loss per unit, `[unit]`, from a forward pass of `private` in train mode.
 
-        `units` is `[unit ...]`, any number of them but never zero (the core handles the empty batch). `draw` is
-        secret here (reseeded from the entropy at every step; so is torch's global generator, for Dropout): under
-        a public seed, removing a unit would hand everyone else's latents to their neighbour. No mean, sum or
-        normalisation over axis 0.
+        `units` is `[unit ...]`, any number of them but never zero (the core handles the empty batch).
+        `draw` is secret here (reseeded from the entropy at every step; so is torch's global generator, for
+        Dropout): under a public seed, removing a unit would hand everyone else's latents to their
+        neighbour. No mean, sum or normalisation over axis 0.
         """
         ...
 
     def generated_losses(self, num: int, draw: torch.Generator) -> Tensor | None:
-        """Returns one loss per generated sample, `[num]`, through `private`; None where there is no such term.
+        """Returns one loss per generated sample, `[num]`, through `private`; None if there is no such term.
 
         The core clips each to C and adds their mean without noise: fakes are public, but unclipped they would
-        outweigh the clipped real ones. `draw` comes from the public seed. The generator must not need a gradient.
+        outweigh the clipped real ones. `draw` comes from the public seed. The generator must not need a
+        gradient.
         """
         ...
 
     def penalty(self, num: int, draw: torch.Generator) -> Tensor | None:
-        """Returns a scalar on `num` generated samples whose plain gradient is added (a gradient penalty), or None.
+        """Returns a scalar on `num` generated samples whose plain gradient is added (a penalty), or None.
 
         Neither clipped nor noised. May reach the parameters any way autograd knows, double backward included;
         see `dpsynth.generators.gradient_penalty` for the fast form.
@@ -78,7 +80,7 @@ class PrivateObjective(Protocol):
         ...
 
     def after_step(self) -> None:
-        """Projects `private`'s parameters after the step (spectral norm, weight clipping, clamps); data-free."""
+        """Projects `private`'s parameters after the step (spectral norm, weight clipping); data-free."""
         ...
 
     def public_step(self, step: int, draw: torch.Generator) -> None:
@@ -93,7 +95,7 @@ class PrivateObjective(Protocol):
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restores what `state` returned, in place: modules, parameters and optimizers stay the same objects."""
+        """Restores what `state` returned, in place: parameters and optimizers stay the same objects."""
         ...
 
 
@@ -124,8 +126,11 @@ class PlainObjective(Protocol):
 
 
 # Optional methods, looked up by name on either objective:
-#   optimizers() -> list[Optimizer]       every optimizer, private and public, that a learning-rate schedule scales
+#   optimizers() -> list[Optimizer]       every optimizer, private and public, that a learning-rate schedule
+# scales
 #   averaged() -> nn.Module               the released module whose parameters `training.ema_decay` averages
-#   validation_loss(units, draw) -> float mean loss on a table that may be read: public units under DP, held-out
-#                                         units without DP; called in eval mode without gradient, by early stopping
+#   validation_loss(units, draw) -> float mean loss on a table that may be read: public units under DP,
+# held-out
+#                                         units without DP; called in eval mode without gradient, by early
+# stopping
 OPTIONAL_METHODS = ("optimizers", "averaged", "validation_loss")
