@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
-import difflib
 import functools
 import hashlib
 import importlib
@@ -27,7 +26,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpsynth.errors import InvalidInput, Problem
+from dpsynth.errors import InvalidInput, Problem, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SUBJECT = "The configuration"
@@ -110,14 +109,6 @@ def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns advice that names what the user most likely meant."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    listed = ", ".join(known) if known else "none"
-    return f"Did you mean {close[0]}? Known: {listed}." if close else f"Known: {listed}."
 
 
 def generator_names() -> tuple[str, ...]:
@@ -240,7 +231,7 @@ def _section(cls: type, node: Any, where: str, problems: list[Problem]) -> Any:
     fields = {field.name for field in dataclasses.fields(cls) if field.init}
     unknown = [key for key in node if key not in fields]
     problems.extend(
-        Problem(f"{where}.{key}", "is not a known key.", nearest(str(key), fields)) for key in unknown
+        Problem(f"{where}.{key}", "is not a known key.", nearest(str(key), sorted(fields))) for key in unknown
     )
     # Strict JSON mode: "3" is not a number and true is not 1, but a list may become a tuple.
     text = json.dumps({key: value for key, value in node.items() if key in fields})
@@ -260,7 +251,7 @@ def _top_level(plain: Mapping[str, Any], problems: list[Problem]) -> None:
     """Checks the keys that belong to no group."""
     known = {*SECTIONS, "generator", "seed", "num_rows", "release_dir", "sweep"}
     problems.extend(
-        Problem(str(key), "is not a known key.", nearest(str(key), known))
+        Problem(str(key), "is not a known key.", nearest(str(key), sorted(known)))
         for key in plain
         if key not in known
     )

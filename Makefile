@@ -1,0 +1,47 @@
+# dpsynth: `make demo` and `make test` need Python 3.11+ and nothing else.
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/installed
+# With many small tensor operations, threads of several processes only get in each other's way.
+TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint mlflow clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
+
+install: $(STAMP) ## make .venv and install the pinned versions (the other targets do it when needed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "dpsynth needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) \
+	  || { echo "Python's venv module is missing (Debian: apt install python3-venv)." >&2; exit 1; }
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(RUN) -m pip install --quiet 'torch==2.13.0'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(RUN) -m pip install --quiet -e '.[test,datasets,joblib]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## three generators at two epsilons on real data, offline: the privacy-utility table
+	@$(RUN) -m experiments.train -m experiment=demo
+
+test: $(STAMP) ## the fast tests
+	@$(TESTS) -m 'not slow'
+
+test-slow: $(STAMP) ## the long statistical tests
+	@$(TESTS) -m slow
+
+lint: $(STAMP) ## style
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+mlflow: $(STAMP) ## open what the runs recorded
+	@DO_NOT_TRACK=true $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+clean: ## remove caches; keeps .venv, outputs and mlflow.db
+	@find dpsynth experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info

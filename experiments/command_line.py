@@ -1,0 +1,95 @@
+"""Runs a Hydra entry point whose command line was checked; a mistake ends in a message and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dpsynth.config import CONF, RunConfig, parse
+from dpsynth.errors import DpsynthError, InvalidInput
+from experiments.overrides import CommandLine, check
+
+
+class JobFailed(DpsynthError):
+    """A job failed, and has already said why. Holds text alone, so that it can cross processes."""
+
+
+def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Lets a job fail without taking other jobs, or their process pool, down with it."""
+
+    @functools.wraps(task)
+    def job(node: DictConfig) -> Any:
+        try:
+            return task(node)
+        except DpsynthError as error:
+            print(f"\n{error}\n", file=sys.stderr)
+            raise JobFailed(str(error)) from None
+        except Exception as error:
+            traceback.print_exc()
+            raise JobFailed(f"{type(error).__name__}: {error}") from None
+
+    return job
+
+
+@contextlib.contextmanager
+def _process(arguments: Sequence[str]) -> Iterator[None]:
+    """Gives Hydra its arguments, and has it raise errors instead of printing them and exiting."""
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [before[0], *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def check_run(node: DictConfig) -> RunConfig:
+    """Checks the configuration of one training run without importing what it will need."""
+    return parse(node, light=True)
+
+
+def run(
+    task: Callable[[DictConfig], Any],
+    config_name: str,
+    *,
+    checked: Callable[[DictConfig], Any] = check_run,
+    around: Callable[[CommandLine], contextlib.AbstractContextManager[Sequence[str]]] | None = None,
+) -> None:
+    """Runs an entry point from the command line.
+
+    Args:
+      task: one job; receives the composed node.
+      config_name: the top file in `conf/`.
+      checked: see `overrides.check`.
+      around: a context that lasts as long as all jobs and yields further overrides for them.
+    """
+    import hydra
+    from hydra._internal.utils import get_args_parser
+
+    args = get_args_parser().parse_args()
+    asks_only = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))
+    try:
+        if asks_only:
+            entry()
+            return
+        command = check(args, args.config_name or config_name, checked)
+        with around(command) if around else contextlib.nullcontext(()) as extra:
+            with _process([*sys.argv[1:], *extra]):
+                entry()
+    except InvalidInput as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except JobFailed:
+        sys.exit(1)
+    except DpsynthError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
