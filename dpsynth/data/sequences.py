@@ -1,0 +1,365 @@
+"""Sequences as units: rows of an entity in the order of time, packed into one vector per entity.
+
+The encoder has no `fit`: it is arithmetic on the schema, on bought statistics and, for the per-example
+scale, on the one entity that is encoded. Axis 0 of what it returns is the unit of privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.encoding import Segment
+from dpsynth.data.grid import Cells, fine_domain
+from dpsynth.data.schema import Column, Continuous, Integer, Schema
+from dpsynth.data.sequence_columns import CodeCodec, ScalarCodec, axis_bounds
+from dpsynth.data.sequence_encoding import (
+    MINUSONE_ONE,
+    ZERO_ONE,
+    ExampleScaled,
+    SequenceLayout,
+    num_bits,
+    scale_examples,
+    unscale_examples,
+)
+from dpsynth.data.statistics import Statistics
+from dpsynth.errors import InvalidInput, Problem
+
+START = "@start"  # the first time of a sequence, an attribute
+GAP = "@gap"  # time since the previous row, a feature; 0 at the first row
+Codec = CodeCodec | ScalarCodec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceOptions:
+    """How numbers and categories are encoded. All public.
+
+    Args:
+      representation: `scaled`: numbers as scalars (the published DoppelGANger); `bins`: every column as
+        codes of the cells in the bought domain, which marginals can anchor.
+      normalization: ZERO_ONE or MINUSONE_ONE, the range of scalars.
+      apply_feature_scaling: scale numbers from their bounds; off: they lie in the normalised range already.
+      apply_example_scaling: scale each numeric feature of each sequence by its own midpoint and half-range.
+      binary_encoder_cutoff: lists with more values than this get binary codes instead of one-hot ones.
+      max_time_cells: the most cells of modelled start times and gaps in `bins`.
+    """
+
+    representation: str = "scaled"
+    normalization: str = ZERO_ONE
+    apply_feature_scaling: bool = True
+    apply_example_scaling: bool = True
+    binary_encoder_cutoff: int = 150
+    max_time_cells: int = 24
+
+    def __post_init__(self):
+        if self.representation not in ("scaled", "bins"):
+            raise ValueError(f"Expected representation={self.representation!r} to be 'scaled' or 'bins'.")
+
+
+class SequenceEncoder:
+    """Packs entities into units and unpacks generated units into a long table.
+
+    Formal guarantee: row i of `encode` is a function of entity i, the schema and the statistics.
+    Edge cases: a constant sequence survives per-example scaling; padding and missing values enter no
+    scale; rows beyond `max_length` (in order of time) are cut, as declared.
+
+    Args:
+      schema: public; `schema.sequence` and `schema.unit.column` are set.
+      statistics: bought; its domain gives bounds and values that the schema leaves open.
+    """
+
+    def __init__(self, schema: Schema, statistics: Statistics, options: SequenceOptions | None = None):
+        self.schema = schema
+        self.statistics = statistics
+        self.options = options or SequenceOptions()
+        _check(schema)
+        sequence = schema.sequence
+        self.variable = sequence.min_length < sequence.max_length
+        modelled = [c for c in schema.modelled if c.name != sequence.time]
+        attributes = [c for c in modelled if c.name in sequence.attributes]
+        features = [c for c in modelled if c.name not in sequence.attributes]
+        self.attributes = {c.name: self._codec(c, feature=False) for c in attributes}
+        self.features = {c.name: self._codec(c, feature=True) for c in features}
+        for column, cells in self._time_columns.items():
+            group = self.attributes if column.name == START else self.features
+            group[column.name] = self._codec(column, feature=False, cells=cells)
+
+    @cached_property
+    def _time_columns(self) -> dict[Column, Cells]:
+        """Derived columns that carry the times, with their cells; none where a calendar is declared."""
+        sequence = self.schema.sequence
+        if sequence.time is None or sequence.calendar is not None:
+            return {}
+        time = self.schema.column(sequence.time)
+        low, high = axis_bounds(self.statistics.domain[sequence.time])
+        step = resolution(time)
+        start = replace(time, name=START)
+        if step > 0:
+            gap = Integer(name=GAP, min=0, max=int(round((high - low) / step)))
+        else:
+            gap = Continuous(name=GAP, min=0.0, max=high - low)
+        columns = (start, gap) if sequence.max_length > 1 else (start,)
+        domain = fine_domain(
+            Schema(columns=columns), bounds={START: (low, high)}, max_cells=self.options.max_time_cells
+        )
+        return dict(zip(columns, domain.cells))
+
+    def _codec(self, column: Column, *, feature: bool, cells: Cells | None = None) -> Codec:
+        options, bought = self.options, cells is None
+        cells = self.statistics.domain[column.name] if bought else cells
+        if options.representation == "bins":
+            weights = self.statistics.fine_probabilities(column.name) if bought else None
+            return CodeCodec(cells=cells, probabilities=weights)
+        if not is_numeric(column):
+            fine = cells.fine
+            return CodeCodec(
+                cells=fine, kind="bits" if fine.fine_size > options.binary_encoder_cutoff else "onehot"
+            )
+        low, high = axis_bounds(cells)
+        if bought and not options.apply_feature_scaling:
+            low, high = (0.0, 1.0) if options.normalization == ZERO_ONE else (-1.0, 1.0)
+        return ScalarCodec(
+            column=column, low=low, high=high, scaled=feature and options.apply_example_scaling
+        )
+
+    @cached_property
+    def scaled_features(self) -> tuple[str, ...]:
+        """Features with a midpoint and a half-range among the additional attributes."""
+        return tuple(name for name, codec in self.features.items() if codec.scaled)
+
+    @cached_property
+    def layout(self) -> SequenceLayout:
+        additional = [
+            Segment(column=f"{name}{suffix}", kind="scalar", size=1, start=0)
+            for name in self.scaled_features
+            for suffix in ("@midpoint", "@half_range")
+        ]
+        return SequenceLayout(
+            max_length=self.schema.sequence.max_length,
+            variable=self.variable,
+            normalization=self.options.normalization,
+            attributes=_placed([s for n, c in self.attributes.items() for s in _segments(n, c)]),
+            additional=_placed(additional),
+            features=_placed([s for n, c in self.features.items() for s in _segments(n, c)]),
+        )
+
+    def encode(self, frame: pd.DataFrame) -> np.ndarray:
+        """Packs a long table, float32 [entity, packed], entities in the order of their first row.
+
+        Raises:
+          InvalidInput: attributes that change within an entity, times off the declared calendar, or
+            sequences below the declared minimum length; every offending column is named.
+        """
+        entity, place, table, times = self._ordered(frame)
+        num = int(entity.max(initial=-1)) + 1
+        length = self.schema.sequence.max_length
+        lengths = np.bincount(entity, minlength=num)
+        observed = np.arange(length) < lengths[:, None]
+        first = place == 0
+        attributes = [c.encode(table.loc[first, n]) for n, c in self.attributes.items() if n != START]
+        rows = {n: c.encode(table[n]) for n, c in self.features.items() if n != GAP}
+        for column in self._time_columns:
+            origin = times[np.maximum(np.arange(len(times)) - 1, 0)]
+            if column.name == START:
+                series = from_axis(column, times[first])
+                attributes.append(self.attributes[START].encode(series))
+            else:
+                gaps = np.where(first, 0.0, times - origin) / (self._time_step or 1.0)
+                rows[GAP] = self.features[GAP].encode(from_axis(column, gaps))
+        features, additional = [], []
+        for name, codec in self.features.items():
+            slots = np.zeros((num, length, codec.num_slots))
+            slots[entity, place] = rows[name]
+            if codec.scaled:
+                present = observed & (slots[:, :, 1] < 0.5) if codec.num_slots > 1 else observed
+                scaled = scale_examples(slots[:, :, 0], present, self.options.normalization)
+                slots[:, :, 0] = scaled.values
+                additional += [scaled.midpoint[:, None], scaled.half_range[:, None]]
+            elif codec.kind == "scalar":
+                slots[:, :, 0] = self._to_range(slots[:, :, 0])
+            features.append(slots)
+        for slots, codec in zip(attributes, self.attributes.values()):
+            if codec.kind == "scalar":
+                slots[:, 0] = self._to_range(slots[:, 0])
+        empty = np.zeros((num, 0))
+        return self.layout.join(
+            np.concatenate([empty, *attributes], axis=1),
+            np.concatenate([empty, *additional], axis=1),
+            lengths,
+            np.concatenate([np.zeros((num, length, 0)), *features], axis=2),
+        )
+
+    def decode(
+        self, units: np.ndarray, *, seed: int, conditions: Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Unpacks units into a long table in the schema's order, with fresh entity keys 1, 2, …
+
+        Args:
+          seed: public; draws values inside cells and groups.
+          conditions: values that these attributes take in every sequence, exactly.
+        """
+        rng = np.random.default_rng(seed)
+        attributes, additional, lengths, features = self.layout.split(np.asarray(units, dtype=np.float64))
+        lengths = np.clip(np.round(lengths), 1, self.layout.max_length).astype(np.int64)
+        observed = np.arange(self.layout.max_length) < lengths[:, None]
+        entity, place = np.nonzero(observed)
+        columns: dict[str, pd.Series] = {self.schema.unit.column: pd.Series(entity + 1)}
+        start = 0
+        for name, codec in self.attributes.items():
+            slots = attributes[:, start : start + codec.num_slots].copy()
+            if codec.kind == "scalar":
+                slots[:, 0] = self._from_range(slots[:, 0])
+            columns[name] = codec.decode(slots, rng).take(entity).reset_index(drop=True)
+            start += codec.num_slots
+        start = 0
+        for name, codec in self.features.items():
+            slots = features[:, :, start : start + codec.num_slots].copy()
+            if codec.scaled:
+                index = 2 * self.scaled_features.index(name)
+                middle, width = additional[:, index], additional[:, index + 1]
+                scaled = ExampleScaled(values=slots[:, :, 0], midpoint=middle, half_range=width)
+                slots[:, :, 0] = unscale_examples(scaled, self.options.normalization)
+            elif codec.kind == "scalar":
+                slots[:, :, 0] = self._from_range(slots[:, :, 0])
+            columns[name] = codec.decode(slots[observed], rng)
+            start += codec.num_slots
+        self._add_times(columns, place, entity)
+        for name, value in (conditions or {}).items():
+            columns[name] = pd.Series([value] * len(entity)).astype(columns[name].dtype)
+        return _typed(pd.DataFrame(columns), self.schema)
+
+    def encode_attributes(self, values: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
+        """Encodes conditions on attributes: slots [num, slot] of each named attribute.
+
+        Raises:
+          InvalidInput: a name that is not an attribute of the sequence.
+        """
+        problems = [
+            Problem(name, "is not an attribute.", f"Condition on one of {', '.join(self.attributes)}.")
+            for name in values
+            if name not in self.attributes
+        ]
+        if problems:
+            raise InvalidInput("the conditions", problems)
+        encoded = {}
+        for name, value in values.items():
+            codec = self.attributes[name]
+            slots = codec.encode(pd.Series([value]))
+            if codec.kind == "scalar":
+                slots[:, 0] = self._to_range(slots[:, 0])
+            encoded[name] = np.repeat(slots, num, axis=0)
+        return encoded
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; schema and statistics are stored beside it."""
+        return {"options": asdict(self.options)}
+
+    @classmethod
+    def from_dict(cls, payload: Mapping[str, Any], schema: Schema, statistics: Statistics) -> SequenceEncoder:
+        return cls(schema, statistics, SequenceOptions(**payload["options"]))
+
+    @property
+    def _time_step(self) -> float:
+        return resolution(self.schema.column(self.schema.sequence.time))
+
+    def _ordered(self, frame: pd.DataFrame):
+        """Sorts rows by entity and time and cuts at the maximum length; returns entity, place, rows, times."""
+        sequence = self.schema.sequence
+        entity = pd.factorize(frame[self.schema.unit.column])[0]
+        if sequence.time is None:
+            times = np.arange(len(frame), dtype=np.float64)
+        else:
+            times = to_axis(self.schema.column(sequence.time), frame[sequence.time])
+        order = np.lexsort((times, entity))
+        entity, times = entity[order], times[order]
+        starts = np.searchsorted(entity, entity, side="left")
+        place = np.arange(len(entity)) - starts
+        keep = place < sequence.max_length
+        table = frame.iloc[order[keep]].reset_index(drop=True)
+        entity, place, times = entity[keep], place[keep], times[keep]
+        self._check_rows(entity, place, table, times)
+        return entity, place, table, times
+
+    def _check_rows(self, entity, place, table, times) -> None:
+        sequence, problems = self.schema.sequence, []
+        first = np.arange(len(entity)) - place
+        for name in sequence.attributes:
+            codes = pd.factorize(table[name])[0]
+            if (codes != codes[first]).any():
+                rule = "is declared an attribute but changes within an entity."
+                problems.append(Problem(name, rule, "Declare it a feature, or correct the table."))
+        if sequence.calendar is not None:
+            calendar = to_axis(self.schema.column(sequence.time), pd.Series(sequence.calendar))
+            if not np.array_equal(times, calendar[place]):
+                rule = "has times that are not those of the declared calendar, in its order."
+                problems.append(Problem(sequence.time, rule, "Remove `calendar` to model the times."))
+        if len(entity) and np.bincount(entity).min() < sequence.min_length:
+            rule = f"has entities with fewer rows than min_length={sequence.min_length}."
+            problems.append(Problem("sequence", rule, "Lower min_length."))
+        if problems:
+            raise InvalidInput("the table", problems)
+
+    def _add_times(self, columns: dict[str, pd.Series], place: np.ndarray, entity: np.ndarray) -> None:
+        sequence = self.schema.sequence
+        if sequence.time is None:
+            return
+        time = self.schema.column(sequence.time)
+        if sequence.calendar is not None:
+            columns[sequence.time] = pd.Series(sequence.calendar).take(place).reset_index(drop=True)
+            return
+        low, high = axis_bounds(self.statistics.domain[sequence.time])
+        step = self._time_step
+        start_column = next(iter(self._time_columns))
+        start = to_axis(start_column, columns.pop(START))
+        gaps = np.zeros(len(place))
+        if GAP in columns:
+            gaps = columns.pop(GAP).to_numpy(dtype=np.float64)
+            gaps = np.where(place == 0, 0.0, np.maximum(gaps, 1.0 if step > 0 else 0.0)) * (step or 1.0)
+        total = np.cumsum(gaps)
+        elapsed = total - total[np.arange(len(place)) - place]
+        span = np.zeros(entity.max(initial=-1) + 1)
+        np.maximum.at(span, entity, elapsed)
+        start = np.maximum(np.minimum(start, high - span[entity]), low)  # the last row stays in bounds
+        columns[sequence.time] = from_axis(time, np.minimum(start + elapsed, high))
+
+    def _to_range(self, unit: np.ndarray) -> np.ndarray:
+        return 2 * unit - 1 if self.options.normalization == MINUSONE_ONE else unit
+
+    def _from_range(self, values: np.ndarray) -> np.ndarray:
+        return (values + 1) / 2 if self.options.normalization == MINUSONE_ONE else values
+
+
+def _segments(name: str, codec: Codec) -> list[Segment]:
+    if codec.kind == "scalar":
+        value = Segment(column=name, kind="scalar", size=1, start=0)
+        missing = Segment(column=f"{name}@missing", kind="onehot", size=2, start=0)
+        return [value, missing][: codec.num_slots]
+    size = num_bits(codec.num_codes) if codec.kind == "bits" else codec.num_codes
+    return [Segment(column=name, kind=codec.kind, size=size, start=0)]
+
+
+def _placed(segments: list[Segment]) -> tuple[Segment, ...]:
+    starts = np.cumsum([0, *(s.size for s in segments)])
+    return tuple(replace(s, start=int(start)) for s, start in zip(segments, starts))
+
+
+def _check(schema: Schema) -> None:
+    problems = []
+    if schema.sequence is None:
+        problems.append(Problem("schema", "declares no sequence.", "Add `sequence` with time and max_length."))
+    if schema.unit.column is None:
+        problems.append(Problem("schema", "names no entity.", "Set unit.column to the column naming entities."))
+    if problems:
+        raise InvalidInput("the schema", problems)
+
+
+def _typed(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Orders columns as declared and lets categories take their own dtype."""
+    names = [name for name in schema.names if name in frame]
+    return frame[names].infer_objects()
