@@ -53,15 +53,22 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequence:
-    """An entity's rows ordered by `time` (file order if `None`); `attributes` are constant per entity."""
+    """An entity's rows ordered by `time` (file order if `None`); `attributes` are constant per entity.
+
+    Lengths are in [min_length, max_length]. A `calendar` lists the times of rows 1, 2, … of every entity;
+    without one, times are modelled.
+    """
 
     time: str | None = None
     attributes: tuple[str, ...] = ()
     max_length: int = 1
+    min_length: int = 1
+    calendar: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.attributes, list):
-            object.__setattr__(self, "attributes", tuple(self.attributes))
+        for key in ("attributes", "calendar"):
+            if isinstance(getattr(self, key), list):
+                object.__setattr__(self, key, tuple(getattr(self, key)))
 
 
 @dataclass(frozen=True, kw_only=True)
