@@ -1,0 +1,146 @@
+"""The private table: it can be held and passed around, and shows nothing until a read is paid for.
+
+Axis 0 of what `read` returns is rows; `unit_index` says to which unit of privacy each of them belongs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dpsynth.data.schema import Schema
+from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem, nearest
+
+_LOG = logging.getLogger(__name__)
+_SALT_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that a read was charged. Only the ledger makes one, after the charge is on disk.
+
+    Args:
+      ledger_id: the ledger that was charged.
+      event_index: place of the paid event in that ledger.
+      label: what was bought.
+    """
+
+    ledger_id: str
+    event_index: int
+    label: str
+
+
+class PrivateTable:
+    """Holds the rows of a table and gives them out against a receipt.
+
+    The cap of rows per unit is enforced here, before anything else can see a row: of each unit the first
+    `schema.unit.max_rows` rows in file order stay. What stays of one unit depends on that unit alone, so
+    adding or removing a unit changes nothing else.
+
+    Formal guarantee: none by itself; `repr`, attributes and errors say nothing about the rows, and length,
+    iteration, pickling and copying are refused. `reveal` is the one way around the ledger, and is logged.
+    Edge cases: any number of rows, none included, since the number of rows is private.
+
+    Args:
+      frame: private; validated by `io.read_table`. Columns declared `Drop` are thrown away.
+      schema: public.
+    Raises:
+      InvalidInput: columns are missing from `frame`, not declared, or named twice.
+    """
+
+    __slots__ = ("schema", "_frame")
+
+    def __init__(self, frame: pd.DataFrame, schema: Schema):
+        if problems := name_problems(frame, schema):
+            raise InvalidInput("the table", problems)
+        self.schema = schema
+        kept = frame[[name for name in frame.columns if name in schema.names]]
+        self._frame = _capped(kept, schema).reset_index(drop=True)
+
+    def read(self, receipt: Receipt) -> pd.DataFrame:
+        """Returns the capped rows against a receipt; only `dpsynth.privacy` reads.
+
+        Raises:
+          GuaranteeVoid: what was handed in is no receipt.
+        """
+        if not isinstance(receipt, Receipt):
+            raise GuaranteeVoid("A private table is read against a Receipt. Charge the ledger first.")
+        return self._frame.copy()
+
+    def reveal(self, reason: str) -> pd.DataFrame:
+        """Returns the capped rows for internal figures (evaluation, audit), and logs why.
+
+        What is computed from them is internal: it must not reach a release, a plan or a message.
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise GuaranteeVoid("Revealing a private table needs a reason. Say what the rows are used for.")
+        _LOG.info("Private rows revealed without a charge; results are internal. Reason: %s", reason)
+        return self._frame.copy()
+
+    def fingerprint(self, salt: bytes) -> str:
+        """Returns an HMAC-SHA256 of the rows, in hex, to recognise the same table when a run resumes.
+
+        Formal guarantee: none. It is internal; only who knows `salt` can test guesses of the table against it.
+
+        Args:
+          salt: at least 16 secret bytes.
+        """
+        if len(salt) < _SALT_BYTES:
+            raise GuaranteeVoid(f"Expected a salt of at least {_SALT_BYTES} bytes, got {len(salt)}.")
+        rows = pd.util.hash_pandas_object(self._frame, index=False).to_numpy(dtype="<u8")
+        digest = hmac.new(salt, self.schema.digest.encode(), hashlib.sha256)
+        digest.update("\x1f".join(map(str, self._frame.columns)).encode())
+        digest.update(rows.tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        return f"PrivateTable(schema={self.schema.digest[:12]}, rows=private)"
+
+    def __reduce__(self):
+        raise GuaranteeVoid("A private table is not pickled or copied: its rows would leave unpaid.")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"{name} of a private table cannot be replaced.")
+        object.__setattr__(self, name, value)
+
+
+def unit_index(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
+    """Numbers the unit of privacy of each row, int64, in the order of first appearance. Private."""
+    if schema.unit.column is None:
+        return np.arange(len(frame), dtype=np.int64)
+    return pd.factorize(frame[schema.unit.column])[0].astype(np.int64)
+
+
+def _capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Keeps the first `max_rows` rows of each unit, in file order."""
+    if schema.unit.column is None:
+        return frame
+    place = frame.groupby(schema.unit.column, sort=False, dropna=False, observed=True).cumcount()
+    return frame[place.to_numpy() < schema.unit.max_rows]
+
+
+def name_problems(frame: pd.DataFrame, schema: Schema) -> list[Problem]:
+    """Lists what is wrong with the names of the columns; names are public."""
+    names = list(frame.columns)
+    declared = [column.name for column in schema.columns]
+    missing = [name for name in schema.names if name not in names]
+    extra = [name for name in dict.fromkeys(names) if name not in declared]
+    problems = []
+    for name in missing:
+        fix = (
+            nearest(name, [n for n in extra if isinstance(n, str)]) if extra else "Take it out of the schema."
+        )
+        problems.append(Problem(f"column {name!r}", "Is declared but not in the table.", fix))
+    for name in extra:
+        problems.append(
+            Problem(f"column {name!r}", "Is not declared.", "Declare it, or declare it kind: drop.")
+        )
+    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+        problems.append(Problem(f"column {name!r}", "Its name occurs more than once.", "Rename one of them."))
+    return problems
