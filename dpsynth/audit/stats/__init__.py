@@ -1,0 +1,1 @@
+"""Statistics of membership: trade-off curves, intervals, one-run bounds, multiplicity and power."""
