@@ -1,0 +1,232 @@
+"""The layout by trust, held up by the imports: who may import whom, and what may appear where."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_LINES = 350
+
+# A package may import itself and these. Files at the top of the package are keyed by their own names.
+ALLOWED = {
+    "dpsynth": set(),
+    "dpsynth.errors": set(),
+    "dpsynth.types": set(),
+    "dpsynth.data": {"dpsynth.errors", "dpsynth.types"},
+    "dpsynth.privacy": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
+    "dpsynth.generators": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
+    "dpsynth.evaluation": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
+    "dpsynth.pipeline": {
+        "dpsynth",
+        "dpsynth.errors",
+        "dpsynth.types",
+        "dpsynth.data",
+        "dpsynth.privacy",
+        "dpsynth.generators",
+    },
+    "dpsynth.audit": {
+        "dpsynth.errors",
+        "dpsynth.types",
+        "dpsynth.data",
+        "dpsynth.privacy",
+        "dpsynth.generators",
+        "dpsynth.pipeline",
+    },
+    "dpsynth.config": {"dpsynth.errors"},
+    "dpsynth.tracking": {"dpsynth.errors"},
+    "dpsynth.report": {"dpsynth.errors", "dpsynth.types", "dpsynth.data", "dpsynth.evaluation"},
+}
+# Where a library may be named at all.
+LIBRARIES = {
+    "mlflow": {"dpsynth.tracking"},
+    "hydra": {"dpsynth.config", "experiments"},
+    "omegaconf": {"dpsynth.config", "experiments"},
+    "pydantic": {"dpsynth.config"},
+    "opacus": {"dpsynth.privacy"},
+    "dp_accounting": {"dpsynth.privacy"},
+    "opendp": {"dpsynth.privacy"},
+    "randomgen": {"dpsynth.privacy"},
+    "torch": {"dpsynth.privacy", "dpsynth.generators", "dpsynth.pipeline", "dpsynth.audit"},
+}
+# Calls that would void the guarantee or make a release unsafe to open.
+FORBIDDEN_CALLS = {
+    "manual_seed": "noise and coins would follow a seed; use a torch.Generator of its own",
+    "manual_seed_all": "noise and coins would follow a seed",
+    "seed": "seeds a global generator; use numpy's default_rng or a torch.Generator",
+    "set_rng_state": "rewinds a global generator",
+}
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+RECEIPT_HOME = "dpsynth.privacy.ledger"
+
+
+def module_name(path: Path, root: Path = ROOT) -> str:
+    """Returns the dotted name of a file."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part(module: str) -> str:
+    """Returns the part of the layout that a module belongs to, the longest that matches."""
+    known = [name for name in (*ALLOWED, "experiments") if module == name or module.startswith(name + ".")]
+    return max(known, key=len, default=module)
+
+
+def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[tuple[str, int]]:
+    """Yields every module that a file imports, anywhere in it, except for type checkers alone."""
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                steps = module.split(".")[: len(module.split(".")) - node.level + is_package]
+                base = ".".join([*steps, *([base] if base else [])])
+            # `from dpsynth import tracking` names a module in its list.
+            yield from (
+                (f"{base}.{alias.name}" if base == "dpsynth" else base, node.lineno) for alias in node.names
+            )
+
+
+def import_violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """Returns imports that the layout forbids."""
+    home, found = part(module), []
+    for target, line in imports(ast.parse(source), module, is_package):
+        root = target.split(".")[0]
+        if root == "experiments" and home != "experiments":
+            found.append(f"{module}:{line} imports {target}: nothing but experiments may")
+        if root == "dpsynth" and home in ALLOWED:
+            to = part(target)
+            if to != home and to not in ALLOWED[home]:
+                found.append(f"{module}:{line} imports {target}: {home} may not")
+        if root in LIBRARIES and home not in LIBRARIES[root] and home != "tests":
+            found.append(f"{module}:{line} imports {root}: only {sorted(LIBRARIES[root])} may")
+        if root in FORBIDDEN_MODULES and module.startswith("dpsynth"):
+            found.append(f"{module}:{line} imports {root}: nothing here runs code from a file")
+    return found
+
+
+def call_violations(source: str, module: str) -> list[str]:
+    """Returns calls that no module may make, and receipts made outside the ledger."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
+        globally = owner in ("torch", "torch.random", "torch.cuda", "np.random", "numpy.random", "random")
+        if name in FORBIDDEN_CALLS and globally:
+            found.append(f"{module}:{node.lineno} calls {owner}.{name}: {FORBIDDEN_CALLS[name]}")
+        if name == "Receipt" and module != RECEIPT_HOME:
+            found.append(f"{module}:{node.lineno} makes a Receipt: only {RECEIPT_HOME} may, after a charge")
+        if (
+            name == "load"
+            and owner == "torch"
+            and not any(
+                k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords
+            )
+        ):
+            found.append(
+                f"{module}:{node.lineno} calls torch.load without weights_only=True: it would unpickle"
+            )
+    return found
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("dpsynth/**/*.py"), *ROOT.glob("experiments/**/*.py")])
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: module_name(path))
+def test_each_module_keeps_to_its_place(path):
+    source, module = path.read_text(encoding="utf-8"), module_name(path)
+    found = import_violations(source, module, path.name == "__init__.py") + call_violations(source, module)
+    lines = source.count("\n")
+    if lines > MOST_LINES:
+        found.append(f"{module} has {lines} lines, more than {MOST_LINES}: split it")
+    assert not found, "\n".join(found)
+
+
+def test_every_package_has_a_rule():
+    packages = {f"dpsynth.{path.parent.name}" for path in ROOT.glob("dpsynth/*/__init__.py")}
+    top = {f"dpsynth.{path.stem}" for path in ROOT.glob("dpsynth/*.py") if path.stem != "__init__"}
+    assert packages | top <= set(ALLOWED)
+
+
+PLANTED = {
+    "evaluation reaches into privacy": ("dpsynth.evaluation.x", "from dpsynth.privacy import ledger"),
+    "generator imports the ledger lazily": (
+        "dpsynth.generators.x",
+        "def f():\n    import dpsynth.privacy.ledger",
+    ),
+    "privacy imports a generator relatively": ("dpsynth.privacy.x", "from ..generators import ctgan"),
+    "data imports the pipeline": ("dpsynth.data.x", "from dpsynth import pipeline"),
+    "the pipeline logs to MLflow": ("dpsynth.pipeline", "import mlflow.tracking"),
+    "a generator uses opacus": ("dpsynth.generators.x", "from opacus import PrivacyEngine"),
+    "domain code takes a DictConfig": ("dpsynth.privacy.x", "from omegaconf import DictConfig"),
+    "evaluation imports an entry point": ("dpsynth.evaluation.x", "from experiments.train import main"),
+    "evaluation uses torch": ("dpsynth.evaluation.x", "import torch"),
+    "a model is pickled": ("dpsynth.privacy.x", "import pickle"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED, ids=str)
+def test_a_planted_import_is_caught(case):
+    module, source = PLANTED[case]
+    assert len(import_violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.manual_seed(0)",
+        "np.random.seed(seed)",
+        "random.seed(1)",
+        "from dpsynth.data.table import Receipt\nr = Receipt(ledger_id='', event_index=0, label='')",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+    ],
+)
+def test_a_planted_call_is_caught(source):
+    assert len(call_violations(source, "dpsynth.privacy.training")) == 1
+
+
+def test_what_is_allowed_is_not_reported():
+    source = (
+        "import torch\nfrom dpsynth.data.schema import Schema\nfrom dpsynth.errors import Problem\n"
+        "draw = torch.Generator().manual_seed(0)\nstate = torch.load(path, weights_only=True)\n"
+    )
+    assert not import_violations(source, "dpsynth.generators.x") + call_violations(
+        source, "dpsynth.generators.x"
+    )
+    assert not call_violations("r = Receipt(ledger_id='')", RECEIPT_HOME)
+    hints = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dpsynth.privacy import ledger\n"
+    assert not import_violations(hints, "dpsynth.generators.x")
+
+
+HEAVY = ["torch", "opacus", "mlflow", "sklearn", "dp_accounting", "opendp", "matplotlib", "plotly", "scipy"]
+LIGHT = ["dpsynth", "dpsynth.errors", "dpsynth.config", "dpsynth.tracking", "experiments.command_line"]
+
+
+def test_light_modules_load_nothing_heavy():
+    code = (
+        f"import importlib, json, sys\nfor name in {LIGHT!r}: importlib.import_module(name)\n"
+        f"print(json.dumps([name for name in {[*HEAVY, 'pandas']!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
