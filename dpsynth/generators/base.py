@@ -1,0 +1,137 @@
+"""What a generator is, how one is found by name, and how exactly n rows are drawn from it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from types import ModuleType
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import dpsynth.generators as package
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.statistics import Statistics
+from dpsynth.errors import InvalidInput, Problem, nearest
+
+_ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
+
+
+class Generator(Protocol):
+    """A method that makes rows. Its module has this class as `Generator` and its settings as `Config`.
+
+    Formal guarantee: sees the layout, bought statistics and, through its objective, the training core's
+    batches; never the table, the sampler, the optimiser of its private parameters, or the ledger.
+    """
+
+    name: ClassVar[str]
+    trains: ClassVar[bool]
+
+    @classmethod
+    def representation(cls, config: Any, private: bool) -> Literal["bins", "modes"]:
+        """The encoder's representation that this configuration wants."""
+        ...
+
+    def __init__(
+        self, config: Any, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
+    ): ...
+
+    def objective(self) -> Any:
+        """The `PrivateObjective` for the training core, or None for a method that does not train."""
+        ...
+
+    def plain_objective(self) -> Any:
+        """The `PlainObjective`: the published training without privacy, or None."""
+        ...
+
+    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Draws exactly `num` packed rows, float32 [num, packed]; equal seeds give equal bits.
+
+        Rows that cannot be made to meet the conditions by drawing again get the conditions' codes written in.
+        """
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The released weights alone."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+def generator_names() -> tuple[str, ...]:
+    """Names of all methods: the modules of this package that define a `Generator`; imports none of them."""
+    names = (item.name for item in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in names if "\nclass Generator:" in _source(name)))
+
+
+def _source(name: str) -> str:
+    return (resources.files(package) / f"{name}.py").read_text(encoding="utf-8")
+
+
+def load_generator(name: str) -> ModuleType:
+    """Imports a method's module, with `Config` and `Generator`.
+
+    Raises:
+      InvalidInput: unknown name; the message has the nearest one.
+    """
+    names = generator_names()
+    if name not in names:
+        rule = f"{name!r} is not a generator."
+        raise InvalidInput("the configuration", [Problem("generator.name", rule, nearest(name, names))])
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+@contextmanager
+def seeded(seed: int):
+    """Makes weights from a public seed and leaves torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def public_draw(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def collect_rows(
+    num: int,
+    draw_batch: Callable[[int], np.ndarray],
+    *,
+    width: int,
+    batch_size: int,
+    codes: Mapping[int, int] | None = None,
+) -> np.ndarray:
+    """Collects exactly `num` packed rows, `width` numbers each, in batches, so that memory stays flat.
+
+    With `codes` (packed index -> code), keeps rows that have them; after 20 batches per batch of
+    rows, the rows that are missing get the codes written in.
+
+    Args:
+      draw_batch: makes that many packed rows, float32 [row, packed].
+    """
+    wanted = dict(codes or {})
+    result = np.empty((num, width), dtype=np.float32)
+    filled, tries = 0, _ROUNDS * (1 + num // batch_size)
+    while filled < num:
+        rows = draw_batch(batch_size if wanted else min(batch_size, num - filled))
+        if wanted and tries > 0:
+            rows = rows[np.all([rows[:, index] == code for index, code in wanted.items()], axis=0)]
+        tries -= 1
+        rows = rows[: num - filled]
+        result[filled : filled + len(rows)] = rows
+        filled += len(rows)
+    for index, code in wanted.items():
+        result[:, index] = code
+    return result
+
+
+def check_settings(*rules: tuple[bool, str]) -> None:
+    """Raises one ValueError with every broken rule; for `Config.__post_init__`."""
+    broken = [message for holds, message in rules if not holds]
+    if broken:
+        raise ValueError(" ".join(broken))
