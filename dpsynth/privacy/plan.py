@@ -13,7 +13,7 @@ class PrivacyConfig:
       name: "dp", or "none" for an explicit run without privacy.
       epsilon: the total budget; the training noise is solved for it. Null when `noise_multiplier` is given.
       delta: probability of failure, well below 1 / number of units.
-      noise_multiplier: of training, noise stddev over clipping norm; `max_epsilon` then decides the last step.
+      noise_multiplier: of training, noise stddev over clipping norm; `max_epsilon` then sets the steps.
       max_epsilon: the total budget when `noise_multiplier` is given: training stops before the step that
         would exceed it.
       count_share, columns_share, marginals_share: fractions of the budget in units of 1 / noise_multiplier**2
