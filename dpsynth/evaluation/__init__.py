@@ -1,0 +1,1 @@
+"""Synthetic against real: every figure here is internal, because it reads real rows without paying."""
