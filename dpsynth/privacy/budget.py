@@ -1,0 +1,157 @@
+"""How much noise each purchase gets: the shares, and the one unknown that is solved for."""
+
+from __future__ import annotations
+
+import math
+
+from dp_accounting import dp_event
+
+from dpsynth.errors import InvalidInput, Problem
+from dpsynth.privacy import accounting
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.guarantee import Guarantee, NonPrivate
+from dpsynth.privacy.plan import Draft, Plan, PlannedEvent, Request, TrainingPlan
+
+
+def without_privacy(
+    drafts: list[Draft], guarantee: NonPrivate, num_units: int | None, request: Request
+) -> Plan:
+    """The same purchases without noise, for runs that are stamped NON-PRIVATE."""
+    events = [_planned(draft, 0.0, dp_event.NonPrivateDpEvent()) for draft in drafts]
+    if request.trains:
+        training = Draft(
+            name="training", stage="training", weight=1.0, sensitivity=1.0, failure=0.0, about="no privacy"
+        )
+        events.append(_planned(training, 0.0, dp_event.NonPrivateDpEvent()))
+    return Plan(
+        guarantee=guarantee,
+        events=tuple(events),
+        training=None,
+        epsilon=math.inf,
+        num_units=num_units,
+        request=request,
+    )
+
+
+def _planned(draft: Draft, noise_multiplier: float, event: dp_event.DpEvent) -> PlannedEvent:
+    facts = {k: v for k, v in vars(draft).items() if k != "weight"}
+    return PlannedEvent(event=event, noise_multiplier=noise_multiplier, **facts)
+
+
+def solve(
+    privacy: PrivacyConfig,
+    training: TrainingConfig,
+    guarantee: Guarantee,
+    drafts: list[Draft],
+    num_units: int | None,
+    request: Request,
+) -> Plan:
+    """Gives every purchase its noise so that the composed epsilon meets the guarantee from below."""
+    epsilon, delta = guarantee.epsilon, guarantee.delta
+    failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in drafts)
+    total = _total_noise(epsilon, failure.delta_left(delta))
+    shares = _stage_shares(privacy, drafts, request)
+    events = []
+    for draft in drafts:
+        weights = sum(other.weight for other in drafts if other.stage == draft.stage)
+        noise = _round_up(total / math.sqrt(shares[draft.stage] * draft.weight / weights))
+        event = dp_event.GaussianDpEvent(noise)
+        if draft.failure:
+            event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
+        events.append(_planned(draft, noise, event))
+    constants = None
+    if request.trains:
+        others = [event.event for event in events]
+        constants = _training_plan(privacy, training, guarantee, others, num_units)
+        events.append(_training_event(constants))
+    composed = accounting.Ingredients.of(event.event for event in events)
+    return Plan(
+        guarantee=guarantee,
+        events=tuple(events),
+        training=constants,
+        epsilon=accounting.pld_epsilon(composed, delta),
+        num_units=num_units,
+        request=request,
+    )
+
+
+def _round_up(noise: float) -> float:
+    """Six significant digits, away from zero."""
+    digits = 5 - math.floor(math.log10(noise))
+    return math.ceil(noise * 10.0**digits) / 10.0**digits
+
+
+def _total_noise(epsilon: float, delta: float) -> float:
+    """Noise multiplier of the one Gaussian mechanism that spends the whole budget, by PLD, from below."""
+
+    def cost(noise: float) -> float:
+        return accounting.pld_epsilon(accounting.Ingredients.of([dp_event.GaussianDpEvent(noise)]), delta)
+
+    return accounting.solve_noise(
+        cost, epsilon, 1.0005 * accounting.gaussian_noise_multiplier(epsilon, delta)
+    )
+
+
+def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request) -> dict[str, float]:
+    """Fractions of the budget per stage; the last stage takes what the others leave."""
+    configured = {
+        "count": privacy.count_share,
+        "columns": privacy.columns_share,
+        "marginals": privacy.marginals_share or (0.5 if request.trains else 1.0),
+    }
+    stages = list(dict.fromkeys(draft.stage for draft in drafts))
+    shares = {stage: configured[stage] for stage in stages}
+    if not request.trains:
+        last = stages[-1]
+        shares[last] = 1.0 - sum(share for stage, share in shares.items() if stage != last)
+    return shares
+
+
+def _training_plan(
+    privacy: PrivacyConfig,
+    training: TrainingConfig,
+    guarantee: Guarantee,
+    others: list[dp_event.DpEvent],
+    num_units: int | None,
+) -> TrainingPlan:
+    rate = training.sample_rate
+    if training.expected_batch_size is not None:
+        rate = training.expected_batch_size / num_units
+    steps = training.steps if training.steps is not None else max(1, round(training.epochs / rate))
+    budget = {"sample_rate": rate, "epsilon": guarantee.epsilon, "delta": guarantee.delta}
+    noise = privacy.noise_multiplier
+    if noise is None:
+        noise = accounting.training_noise_multiplier(others, steps=steps, **budget)
+    else:
+        steps = accounting.largest_steps(others, noise_multiplier=noise, max_steps=steps, **budget)
+        if steps == 0:
+            rule = f"{noise:g} does not allow a single step within max_epsilon={guarantee.epsilon:g}."
+            fix = "Raise it, lower training.sample_rate or raise privacy.max_epsilon."
+            raise InvalidInput("the plan", [Problem("privacy.noise_multiplier", rule, fix)])
+    return TrainingPlan(
+        sample_rate=rate,
+        steps=steps,
+        noise_multiplier=noise,
+        max_grad_norm=training.max_grad_norm,
+        expected_batch_size=None if num_units is None else rate * num_units,
+        physical_batch_size=training.physical_batch_size,
+        backend=training.backend,
+        noise=privacy.noise,
+        device=training.device,
+    )
+
+
+def _training_event(constants: TrainingPlan) -> PlannedEvent:
+    from dp_accounting import dp_event
+
+    step = dp_event.PoissonSampledDpEvent(
+        constants.sample_rate, dp_event.GaussianDpEvent(constants.noise_multiplier)
+    )
+    return PlannedEvent(
+        name="training",
+        stage="training",
+        event=dp_event.SelfComposedDpEvent(step, constants.steps),
+        noise_multiplier=constants.noise_multiplier,
+        sensitivity=constants.max_grad_norm,
+        about=f"{constants.steps} steps of DP-SGD at rate {constants.sample_rate:g}",
+    )

@@ -1,0 +1,184 @@
+"""What the user declares about privacy and training: the groups conf/privacy and conf/training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dpsynth.errors import InvalidInput, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """What the user declares (conf/privacy). All public.
+
+    Args:
+      name: "dp", or "none" for an explicit run without privacy.
+      epsilon: the total budget; the training noise is solved for it. Null when `noise_multiplier` is given.
+      delta: probability of failure, well below 1 / number of units.
+      noise_multiplier: of training, noise stddev over clipping norm; `max_epsilon` then sets the steps.
+      max_epsilon: the total budget when `noise_multiplier` is given: training stops before the step that
+        would exceed it.
+      count_share, columns_share, marginals_share: fractions of the budget in units of 1 / noise_multiplier**2
+        (what Gaussian mechanisms add up when they compose). The rest is for training; a share that is not
+        needed goes to training, or, without training, to the columns.
+      noise: "aes" or "torch"; the certificate names it.
+    """
+
+    name: Literal["dp", "none"] = "dp"
+    epsilon: float | None = 1.0
+    delta: float = 1e-5
+    noise_multiplier: float | None = None
+    max_epsilon: float | None = None
+    count_share: float = 0.01
+    columns_share: float = 0.1
+    marginals_share: float = 0.0
+    noise: Literal["aes", "torch"] = "aes"
+
+    def __post_init__(self):
+        if problems := list(self._problems()):
+            raise InvalidInput("privacy", problems)
+
+    @property
+    def private(self) -> bool:
+        return self.name == "dp"
+
+    @property
+    def total_epsilon(self) -> float:
+        """The declared budget, whichever way training is steered."""
+        if not self.private:
+            return math.inf
+        return self.epsilon if self.epsilon is not None else self.max_epsilon
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.name not in ("dp", "none"):
+            yield Problem("privacy.name", f"Expected {self.name!r} to be dp or none.", "Set privacy=dp.")
+        if self.noise not in ("aes", "torch"):
+            yield Problem("privacy.noise", f"Expected {self.noise!r} to be aes or torch.", "Use aes.")
+        if not self.private:
+            return
+        if self.noise_multiplier is not None:
+            if self.epsilon is not None:
+                yield Problem(
+                    "privacy.noise_multiplier",
+                    "is given together with privacy.epsilon.",
+                    "To solve for the noise, leave it out; to fix the noise, set privacy.epsilon=null and "
+                    "privacy.max_epsilon to the budget at which training stops.",
+                )
+            elif self.max_epsilon is None:
+                yield Problem(
+                    "privacy.max_epsilon",
+                    "is needed with privacy.noise_multiplier.",
+                    "Set it to the budget at which training stops.",
+                )
+            yield from _above("privacy.noise_multiplier", self.noise_multiplier, 0.0)
+        elif self.epsilon is None:
+            yield Problem("privacy.epsilon", "is not given.", "Set privacy.epsilon=1, or privacy=none.")
+        elif self.max_epsilon is not None:
+            rule = "only has a meaning with privacy.noise_multiplier."
+            yield Problem("privacy.max_epsilon", rule, "Set privacy.epsilon alone.")
+        for key in ("epsilon", "max_epsilon"):
+            yield from _above(f"privacy.{key}", getattr(self, key), 0.0)
+        if not 1e-10 <= self.delta < 1.0:
+            rule = f"Expected delta={self.delta} in [1e-10, 1)."
+            yield Problem("privacy.delta", rule, "Take a value well below 1 / number of units, such as 1e-5.")
+        shares = (self.count_share, self.columns_share, self.marginals_share)
+        for key, share in zip(("count_share", "columns_share", "marginals_share"), shares):
+            if not 0.0 <= share < 1.0:
+                yield Problem(f"privacy.{key}", f"Expected {share} in [0, 1).", "Shares are fractions.")
+        if sum(shares) >= 1.0:
+            rule = f"The shares add up to {sum(shares):g}; training would get nothing."
+            yield Problem("privacy.columns_share", rule, "Lower a share.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How private networks are trained (conf/training). All public.
+
+    Args:
+      steps: optimiser steps; null means from `epochs`.
+      epochs: expected passes over the units, steps = epochs / sample_rate; used when `steps` is null.
+      expected_batch_size: units per step on average. Needs the schema's public `num_units`; null means from
+        `sample_rate`.
+      sample_rate: probability that a unit takes part in a step; used when `expected_batch_size` is null.
+      max_grad_norm: L2 bound of one unit's gradient.
+      physical_batch_size: units per forward pass, or "auto"; bounds memory and changes nothing else.
+      backend: "fast" (book-keeping), "opacus_ghost", "opacus_hooks" or "vmap".
+      device: "cpu" or "cuda".
+      threads: CPU threads of this job; null leaves torch's own choice.
+      schedule: learning rate over steps: "constant", "linear" or "cosine"; never by a private loss.
+      warmup_steps: steps over which the learning rate rises from 0.
+      ema_decay: decay of the average of released weights; 0 releases the last weights. Free.
+      gradient_accumulation: batches per step, without privacy only.
+      generation_batch_size: rows per forward pass when sampling.
+      checkpoint_every: steps between checkpoints; 0 writes none.
+      validation_share, validation_every, early_stop_delta: without privacy only.
+    """
+
+    steps: int | None = None
+    epochs: float | None = 30.0
+    expected_batch_size: int | None = None
+    sample_rate: float | None = 0.05
+    max_grad_norm: float = 1.0
+    physical_batch_size: int | Literal["auto"] = "auto"
+    backend: Literal["fast", "opacus_ghost", "opacus_hooks", "vmap"] = "fast"
+    device: str = "cpu"
+    threads: int | None = None
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    ema_decay: float = 0.0
+    gradient_accumulation: int = 1
+    generation_batch_size: int = 8192
+    checkpoint_every: int = 0
+    validation_share: float = 0.0
+    validation_every: int = 100
+    early_stop_delta: float | None = None
+
+    def __post_init__(self):
+        if problems := list(self._problems()):
+            raise InvalidInput("training", problems)
+
+    def _problems(self) -> Iterator[Problem]:
+        if self.steps is None and self.epochs is None:
+            yield Problem("training.steps", "and training.epochs are both null.", "Set one of them.")
+        if self.expected_batch_size is None and self.sample_rate is None:
+            rule = "and training.sample_rate are both null."
+            yield Problem("training.expected_batch_size", rule, "Set one of them.")
+        for key in (
+            "steps",
+            "epochs",
+            "expected_batch_size",
+            "max_grad_norm",
+            "threads",
+            "generation_batch_size",
+        ):
+            yield from _above(f"training.{key}", getattr(self, key), 0)
+        for key in ("gradient_accumulation", "validation_every"):
+            yield from _above(f"training.{key}", getattr(self, key), 0)
+        for key in ("warmup_steps", "checkpoint_every", "early_stop_delta"):
+            yield from _above(f"training.{key}", getattr(self, key), 0, closed=True)
+        if self.sample_rate is not None and not 0.0 < self.sample_rate <= 1.0:
+            rule = f"Expected sample_rate={self.sample_rate} in (0, 1]."
+            yield Problem("training.sample_rate", rule, "0.01 to 0.1 is usual.")
+        if not self.physical_batch_size == "auto":
+            yield from _above("training.physical_batch_size", self.physical_batch_size, 0)
+        for key in ("ema_decay", "validation_share"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                yield Problem(
+                    f"training.{key}", f"Expected {getattr(self, key)} in [0, 1).", "It is a fraction."
+                )
+
+
+def _above(where: str, value: Any, bound: float, closed: bool = False) -> Iterator[Problem]:
+    if value is None:
+        return
+    fits = (
+        isinstance(value, int | float)
+        and math.isfinite(value)
+        and (value >= bound if closed else value > bound)
+    )
+    if not fits:
+        rule = f"Expected {value!r} to be a number {'of at least' if closed else 'above'} {bound:g}."
+        yield Problem(where, rule, "Correct it.")
