@@ -85,7 +85,7 @@ class PrivateTable:
     def fingerprint(self, salt: bytes) -> str:
         """Returns an HMAC-SHA256 of the rows, in hex, to recognise the same table when a run resumes.
 
-        Formal guarantee: none. It is internal; only who knows `salt` can test guesses of the table against it.
+        Formal guarantee: none. It is internal; who knows `salt` can test guesses of the table against it.
 
         Args:
           salt: at least 16 secret bytes.
@@ -133,13 +133,12 @@ def name_problems(frame: pd.DataFrame, schema: Schema) -> list[Problem]:
     extra = [name for name in dict.fromkeys(names) if name not in declared]
     problems = []
     for name in missing:
-        fix = (
-            nearest(name, [n for n in extra if isinstance(n, str)]) if extra else "Take it out of the schema."
-        )
+        found = [name for name in extra if isinstance(name, str)]
+        fix = nearest(name, found) if found else "Take it out of the schema."
         problems.append(Problem(f"column {name!r}", "Is declared but not in the table.", fix))
     for name in extra:
         problems.append(
-            Problem(f"column {name!r}", "Is not declared.", "Declare it, or declare it kind: drop.")
+            Problem(f"column {name!r}", "Is not declared.", "Declare it; kind: drop leaves it out.")
         )
     for name in dict.fromkeys(n for n in names if names.count(n) > 1):
         problems.append(Problem(f"column {name!r}", "Its name occurs more than once.", "Rename one of them."))
