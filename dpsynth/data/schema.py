@@ -126,9 +126,8 @@ class Schema:
         """Returns the schema as JSON-able values; keys that hold their default are left out."""
         out: dict[str, Any] = {"version": self.version}
         for key in ("unit", "num_units", "target", "sequence", "missing"):
-            value = getattr(self, key)
-            if value is not None and value != ():
-                out[key] = _facts(value)
+            if (facts := _facts(getattr(self, key))) not in (None, [], {}):
+                out[key] = facts
         return out | {"columns": [column.to_dict() for column in self.columns]}
 
     @property
