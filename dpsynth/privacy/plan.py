@@ -144,7 +144,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form: the head of a ledger."""
-        from dpsynth.privacy.ledger import event_to_dict
+        from dpsynth.privacy.records import event_to_dict
 
         return {
             "guarantee": asdict(self.guarantee) | {"epsilon": _finite(self.guarantee.epsilon)},

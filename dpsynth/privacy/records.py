@@ -1,0 +1,116 @@
+"""What stands in a ledger: lines chained by hashes, and events as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dp_accounting.dp_event import DpEvent
+
+    from dpsynth.privacy.accounting import Accounts
+
+START = "0" * 64
+
+
+def event_to_dict(event: DpEvent) -> dict[str, Any]:
+    """JSON-able form of the events that plans are made of."""
+    name = type(event).__name__
+    if name == "GaussianDpEvent":
+        return {"type": "gaussian", "noise_multiplier": event.noise_multiplier}
+    if name == "PoissonSampledDpEvent":
+        rate = event.sampling_probability
+        return {"type": "poisson_sampled", "sample_rate": rate, "event": event_to_dict(event.event)}
+    if name == "SelfComposedDpEvent":
+        return {"type": "self_composed", "count": event.count, "event": event_to_dict(event.event)}
+    if name == "ComposedDpEvent":
+        return {"type": "composed", "events": [event_to_dict(part) for part in event.events]}
+    if name == "ExponentialMechanismDpEvent":
+        return {"type": "exponential_mechanism", "epsilon": event.epsilon}
+    if name == "FailureDpEvent":
+        return {"type": "failure", "delta": event.delta}
+    if name == "NonPrivateDpEvent":
+        return {"type": "non_private"}
+    raise ValueError(f"{name} has no place in a ledger.")
+
+
+def event_from_dict(content: Mapping[str, Any]) -> DpEvent:
+    """The inverse of `event_to_dict`."""
+    from dp_accounting import dp_event
+
+    from dpsynth.privacy import accounting
+
+    kind = content["type"]
+    if kind == "gaussian":
+        return dp_event.GaussianDpEvent(content["noise_multiplier"])
+    if kind == "poisson_sampled":
+        return dp_event.PoissonSampledDpEvent(content["sample_rate"], event_from_dict(content["event"]))
+    if kind == "self_composed":
+        return dp_event.SelfComposedDpEvent(event_from_dict(content["event"]), content["count"])
+    if kind == "composed":
+        return dp_event.ComposedDpEvent([event_from_dict(part) for part in content["events"]])
+    if kind == "exponential_mechanism":
+        return accounting.ExponentialMechanismDpEvent(content["epsilon"])
+    if kind == "failure":
+        return accounting.FailureDpEvent(content["delta"])
+    if kind == "non_private":
+        return dp_event.NonPrivateDpEvent()
+    raise ValueError(f"A ledger names an unknown event type {kind!r}.")
+
+
+def canonical(content: Any) -> str:
+    """JSON text that is equal for equal content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def check_chain(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lists what is wrong with the records of a ledger: order, hashes, charges that no plan covers."""
+    if not records or records[0].get("kind") != "plan":
+        return ["The ledger does not begin with its plan."]
+    faults, previous = [], START
+    planned = [event["name"] for event in records[0]["plan"]["events"]]
+    charged: list[str] = []
+    finished: set[str] = set()
+    for index, record in enumerate(records):
+        body = {key: value for key, value in record.items() if key != "hash"}
+        if record.get("index") != index:
+            faults.append(f"Line {index} says it is line {record.get('index')}.")
+        if record.get("previous") != previous:
+            faults.append(f"Line {index} does not follow the line before it.")
+        if record.get("hash") != line_hash(body):
+            faults.append(f"Line {index} was changed after it was written.")
+        previous = record.get("hash")
+        kind, event = record.get("kind"), record.get("event")
+        if kind == "charge":
+            if event not in planned:
+                faults.append(f"Line {index} charges {event!r}, which is not in the plan.")
+            if event in charged:
+                faults.append(f"Line {index} charges {event!r} a second time.")
+            if charged and event in planned and planned.index(event) < planned.index(charged[-1]):
+                faults.append(f"Line {index} charges {event!r} out of the plan's order.")
+            charged.append(event)
+        elif kind in ("continue", "finish"):
+            if event not in charged or event in finished:
+                faults.append(f"Line {index} says {kind} of {event!r}, which is not open.")
+            if kind == "finish":
+                finished.add(event)
+        elif kind not in ("plan", "void") or (kind == "plan" and index > 0):
+            faults.append(f"Line {index} is of an unknown kind {kind!r}.")
+    return faults
+
+
+def line_hash(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(body).encode()).hexdigest()
+
+
+def spent(records: Sequence[Mapping[str, Any]]) -> Accounts:
+    """What the charged events of a ledger's records cost, by every accountant."""
+    from dpsynth.privacy import accounting
+
+    plan = records[0]["plan"]
+    charged = {record["event"] for record in records if record["kind"] == "charge"}
+    events = [event_from_dict(e["event"]) for e in plan["events"] if e["name"] in charged]
+    delta = plan["guarantee"]["delta"] or accounting.MIN_DELTA
+    return accounting.epsilon(events, delta)
