@@ -96,4 +96,3 @@ def axis_bounds(cells: Cells) -> tuple[float, float]:
         return declared
     half = resolution(cells.column) / 2
     return float(cells.edges[0] + half), float(cells.edges[-1] - half)
-

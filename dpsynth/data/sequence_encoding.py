@@ -101,16 +101,14 @@ class SequenceLayout:
     slot holds its code, a scalar slot its value. Steps past the length hold zeros.
 
     Args:
-      max_length: steps, public.
-      variable: whether the length is generated (a generation flag per step in the expanded form).
+      max_length, min_length: steps, public; where they differ the length is generated.
       normalization: ZERO_ONE or MINUSONE_ONE, the range of scalar slots.
       attributes, additional, features: segments; `start` counts within their own group. A binary
         segment has kind `bits`.
-      num_values: values of each `bits` segment, by column.
     """
 
     max_length: int
-    variable: bool
+    min_length: int
     normalization: str
     attributes: tuple[Segment, ...]
     additional: tuple[Segment, ...]
@@ -119,6 +117,11 @@ class SequenceLayout:
     def __post_init__(self):
         if self.normalization not in NORMALIZATIONS:
             raise ValueError(f"Expected normalization={self.normalization!r} in {NORMALIZATIONS}.")
+
+    @property
+    def variable(self) -> bool:
+        """Whether the length is generated: a generation flag per step in the expanded form."""
+        return self.min_length < self.max_length
 
     @property
     def segments(self) -> tuple[Segment, ...]:

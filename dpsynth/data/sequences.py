@@ -80,7 +80,6 @@ class SequenceEncoder:
         self.options = options or SequenceOptions()
         _check(schema)
         sequence = schema.sequence
-        self.variable = sequence.min_length < sequence.max_length
         modelled = [c for c in schema.modelled if c.name != sequence.time]
         attributes = [c for c in modelled if c.name in sequence.attributes]
         features = [c for c in modelled if c.name not in sequence.attributes]
@@ -140,9 +139,10 @@ class SequenceEncoder:
             for name in self.scaled_features
             for suffix in ("@midpoint", "@half_range")
         ]
+        sequence = self.schema.sequence
         return SequenceLayout(
-            max_length=self.schema.sequence.max_length,
-            variable=self.variable,
+            max_length=sequence.max_length,
+            min_length=sequence.min_length,
             normalization=self.options.normalization,
             attributes=_placed([s for n, c in self.attributes.items() for s in _segments(n, c)]),
             additional=_placed(additional),
@@ -206,7 +206,7 @@ class SequenceEncoder:
         """
         rng = np.random.default_rng(seed)
         attributes, additional, lengths, features = self.layout.split(np.asarray(units, dtype=np.float64))
-        lengths = np.clip(np.round(lengths), 1, self.layout.max_length).astype(np.int64)
+        lengths = np.clip(np.round(lengths), self.layout.min_length, self.layout.max_length).astype(np.int64)
         observed = np.arange(self.layout.max_length) < lengths[:, None]
         entity, place = np.nonzero(observed)
         columns: dict[str, pd.Series] = {self.schema.unit.column: pd.Series(entity + 1)}
@@ -269,7 +269,7 @@ class SequenceEncoder:
         return resolution(self.schema.column(self.schema.sequence.time))
 
     def _ordered(self, frame: pd.DataFrame):
-        """Sorts rows by entity and time and cuts at the maximum length; returns entity, place, rows, times."""
+        """Sorts rows by entity and time and cuts at the maximum length."""
         sequence = self.schema.sequence
         entity = pd.factorize(frame[self.schema.unit.column])[0]
         if sequence.time is None:
@@ -352,9 +352,13 @@ def _placed(segments: list[Segment]) -> tuple[Segment, ...]:
 def _check(schema: Schema) -> None:
     problems = []
     if schema.sequence is None:
-        problems.append(Problem("schema", "declares no sequence.", "Add `sequence` with time and max_length."))
+        problems.append(
+            Problem("schema", "declares no sequence.", "Add `sequence` with time and max_length.")
+        )
     if schema.unit.column is None:
-        problems.append(Problem("schema", "names no entity.", "Set unit.column to the column naming entities."))
+        problems.append(
+            Problem("schema", "names no entity.", "Set unit.column to the column naming entities.")
+        )
     if problems:
         raise InvalidInput("the schema", problems)
 
