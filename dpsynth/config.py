@@ -2,13 +2,12 @@
 
 Each group of `conf/` is described by the dataclass of the module that uses it. Domain code receives these
 dataclasses and never sees a `DictConfig`. Checking a configuration reads no data and, with `light=True`,
-imports none of the heavy libraries of those modules, so that a mistake answers at once.
+imports nothing heavy, so that a mistake answers at once.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +17,7 @@ import json
 import pkgutil
 import sys
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,11 @@ from dpsynth.errors import InvalidInput, Problem, nearest
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SUBJECT = "The configuration"
 
-# Which dataclass describes which group. A generator's `Config` is found by its name.
+# Which dataclass describes which group; these modules are light. A generator's `Config` is found by its name.
 SECTIONS = {
     "data": ("dpsynth.data.datasets", "DataConfig"),
-    "privacy": ("dpsynth.privacy.plan", "PrivacyConfig"),
-    "training": ("dpsynth.privacy.plan", "TrainingConfig"),
+    "privacy": ("dpsynth.privacy.configs", "PrivacyConfig"),
+    "training": ("dpsynth.privacy.configs", "TrainingConfig"),
     "evaluation": ("dpsynth.evaluation.metrics", "EvaluationConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
@@ -118,67 +117,47 @@ def generator_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (CONF / "generator").glob("*.yaml") if p.stem in modules))
 
 
-def _needed(tree: ast.Module, name: str) -> list[ast.stmt]:
-    """Keeps of a module what its class `name` needs: cheap imports, and definitions used by name."""
-    cheap = {*sys.stdlib_module_names, "dpsynth.errors"}
-    keep, wanted = [], {name}
+def _needed(tree: ast.Module, name: str) -> tuple[list[ast.stmt], list[tuple[str, ast.alias]]]:
+    """Keeps of a module what its definition `name` uses, by name; imports from the package come apart."""
+    keep, borrowed, wanted = [], [], {name}
     for statement in reversed(tree.body):
         if isinstance(statement, ast.ClassDef | ast.FunctionDef):
             use = statement.name in wanted
-        elif isinstance(statement, ast.Assign):
-            use = any(isinstance(t, ast.Name) and t.id in wanted for t in statement.targets)
-        elif isinstance(statement, ast.AnnAssign):
-            use = isinstance(statement.target, ast.Name) and statement.target.id in wanted
-        elif isinstance(statement, ast.ImportFrom):
-            use = statement.module in cheap or str(statement.module).split(".")[0] in cheap
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            bound = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            use = bool(bound & wanted)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names = {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+            use = bool(names & wanted) or getattr(statement, "module", None) == "__future__"
+            if use and isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("dpsynth."):
+                names = [alias for alias in statement.names if (alias.asname or alias.name) in wanted]
+                borrowed += [(statement.module, alias) for alias in names]
+                use = False
         else:
-            use = isinstance(statement, ast.Import) and all(
-                a.name.split(".")[0] in cheap for a in statement.names
-            )
+            use = False
         if use:
             keep.append(statement)
             wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return keep[::-1]
+    return keep[::-1], borrowed
 
 
 @functools.cache
-def declared(module: str, name: str, *, light: bool = False) -> type:
-    """Returns the dataclass `name` of `module`.
+def alone(module: str, name: str) -> Any:
+    """Returns the class or function `name` of `module` without running the rest of that module.
 
-    Args:
-      light: compile that class alone, with the cheap imports it needs, instead of importing the module:
-        generators import torch, and a typing error in a configuration should not wait for it. Falls back on
-        the import where the class leans on more than that.
+    A generator's settings stand in the file of the method, which imports torch; a mistyped setting should not
+    have to wait for that. What the definition uses is compiled with it, also from other files of the package.
     """
-    if light and module not in sys.modules:
-        spec = importlib.util.find_spec(module)
-        if spec is not None and spec.origin is not None:
-            tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-            alone = types.ModuleType(f"{__name__}.declared.{module}.{name}")
-            statements = _needed(tree, name)
-            unknown = _free_names(statements)
-            if not unknown:
-                sys.modules[alone.__name__] = alone  # annotations are looked up by the class's module
-                exec(compile(ast.Module(statements, []), spec.origin, "exec"), alone.__dict__)
-                return getattr(alone, name)
-    return getattr(importlib.import_module(module), name)
-
-
-def _free_names(statements: Sequence[ast.stmt]) -> set[str]:
-    """Returns names that the statements use and nothing among them, nor Python itself, defines."""
-    bound, used = set(dir(builtins)) | {"__name__", "__file__"}, set()
-    for node in (node for statement in statements for node in ast.walk(statement)):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.alias):
-            bound.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
-    return used - bound
+    if module in sys.modules:
+        return getattr(sys.modules[module], name)
+    origin = importlib.util.find_spec(module).origin
+    statements, borrowed = _needed(ast.parse(Path(origin).read_text(encoding="utf-8")), name)
+    home = types.ModuleType(f"{__name__}.alone.{module}.{name}")
+    sys.modules[home.__name__] = home  # where dataclasses and pydantic look annotations up
+    for source, alias in borrowed:
+        setattr(home, alias.asname or alias.name, alone(source, alias.name))
+    exec(compile(ast.Module(statements, []), origin, "exec"), home.__dict__)
+    return getattr(home, name)
 
 
 def _type_problems(error: Any, where: str) -> list[Problem]:
@@ -271,9 +250,26 @@ def _generator(node: Any, problems: list[Problem], light: bool) -> tuple[str, An
     if name not in known:
         problems.append(Problem("generator", f"{name!r} is not a generator.", nearest(str(name), known)))
         return str(name), None
-    return name, _section(
-        declared(f"dpsynth.generators.{name}", "Config", light=light), plain, "generator", problems
-    )
+    module = f"dpsynth.generators.{name}"
+    cls = alone(module, "Config") if light else importlib.import_module(module).Config
+    return name, _section(cls, plain, "generator", problems)
+
+
+@functools.cache
+def _schema_problems(data: Any) -> tuple[Problem, ...]:
+    from dpsynth.data.datasets import load_schema
+
+    try:
+        load_schema(data)
+    except InvalidInput as error:
+        return error.problems
+    return ()
+
+
+def _check_schema(data: Any, problems: list[Problem]) -> None:
+    """Checks what is declared about the table, its target among it; reads no row."""
+    if data is not None:
+        problems.extend(_schema_problems(data))
 
 
 def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunConfig:
@@ -281,7 +277,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
 
     Args:
       node: what Hydra composed, or plain nested data of the same shape.
-      light: import no heavy module; the classes are then equal but not identical to those of the modules,
+      light: do not import the generator's module; the class of its settings is then a twin of the real one,
         which is enough to check with.
     Raises:
       InvalidInput: lists everything that is wrong, with the nearest valid name.
@@ -297,9 +293,10 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     plain = {str(key): value for key, value in node.items()}
     _top_level(plain, problems)
     sections = {
-        key: _section(declared(*home, light=light), plain.get(key), key, problems)
-        for key, home in SECTIONS.items()
+        key: _section(getattr(importlib.import_module(module), name), plain.get(key), key, problems)
+        for key, (module, name) in SECTIONS.items()
     }
+    _check_schema(sections["data"], problems)
     sweep = _section(SweepConfig, plain.get("sweep", {}), "sweep", problems)
     name, generator = _generator(plain.get("generator"), problems, light)
     if problems:

@@ -141,30 +141,18 @@ def _compose(args: Namespace, config_name: str, overrides: Sequence[str], proble
         return None
 
 
-def _known_keys(node: DictConfig) -> set[str]:
-    plain = OmegaConf.to_container(node, resolve=False)
-
-    def walk(branch: dict, prefix: str) -> Iterator[str]:
-        for key, value in branch.items():
-            yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-
-    return set(walk(plain, ""))
-
-
 def _unknown_keys(node: DictConfig, axes: Sequence[_Axis], choice: str) -> list[Problem]:
     """Reports keys that the composed configuration does not have."""
-    known = _known_keys(node)
     problems = []
     for axis in axes:
-        if axis.kind == "add" or axis.key in known:
+        folder, _, leaf = axis.key.rpartition(".")
+        branch = OmegaConf.select(node, folder) if folder else node
+        if axis.kind == "add" or (OmegaConf.is_dict(branch) and leaf in branch):
             continue
-        folder = axis.key.rpartition(".")[0]
-        near = {key for key in known if key.rpartition(".")[0] == folder} or known
-        near = near if folder or "." not in axis.key else known
-        where = f"{axis.key} (with {choice})" if choice and axis.key.startswith("generator.") else axis.key
-        problems.append(Problem(where, "is not a known key.", nearest(axis.key, sorted(near))))
+        if not OmegaConf.is_dict(branch):
+            branch, leaf = node, axis.key.split(".")[0]
+        where = f"{axis.key} (with {choice})" if choice and folder == "generator" else axis.key
+        problems.append(Problem(where, "is not a known key.", nearest(leaf, sorted(map(str, branch)))))
     return problems
 
 

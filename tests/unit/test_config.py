@@ -1,0 +1,220 @@
+"""Every mistake in a configuration is found, shown at once, and in time: before anything heavy or private."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from dpsynth.config import CONF, RunConfig, alone, generator_names, parse
+from dpsynth.errors import InvalidInput
+from experiments import overrides
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def composed(*words: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=list(words))
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(composed("generator=tvae"), resolve=True)
+
+
+def problems_of(node) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        parse(node, light=True)
+    return {problem.where: str(problem) for problem in caught.value.problems}
+
+
+def test_the_default_configuration_becomes_frozen_dataclasses():
+    config = parse(composed())
+    assert isinstance(config, RunConfig) and config.seed == 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.privacy.epsilon = 100.0
+
+
+@pytest.mark.parametrize("choice", sorted(str(p.relative_to(CONF)) for p in CONF.glob("*/*.yaml")))
+def test_every_choice_of_every_group_lists_exactly_the_keys_of_its_dataclass(choice):
+    group, name = choice.removesuffix(".yaml").split("/")
+    if group == "experiment":
+        pytest.skip("presets list deltas; the end-to-end tests run them")
+    node = composed(f"{group}={name}") if group != "data" or name != "csv" else composed("data=csv")
+    if group == "data" and name == "csv":
+        assert set(problems_of(node)) == {"data.path", "data.schema"}
+        return
+    config = parse(node)
+    keys = {field.name for field in dataclasses.fields(getattr(config, group))}
+    assert keys == set(node[group]) - ({"name"} if group == "generator" else set())
+
+
+def test_all_mistakes_are_shown_at_once_with_the_nearest_name(plain):
+    node = copy.deepcopy(plain)
+    node["privacy"]["epsilom"] = 1.0
+    node["privacy"]["delta"] = 2.0
+    node["training"]["steps"] = "many"
+    node["data"]["target"] = "whii"
+    node["generator"]["name"] = "ctgn"
+    node["sead"] = 1
+    found = problems_of(node)
+    assert len(found) == 6
+    assert "Did you mean 'epsilon'?" in found["privacy.epsilom"]
+    assert "delta=2.0" in found["privacy.delta"]
+    assert "integer" in found["training.steps"] and "'many'" in found["training.steps"]
+    assert "Did you mean 'whi'?" in found["data.target"]
+    assert "'ctgn' is not a generator" in found["generator"]
+    assert "Did you mean 'seed'?" in found["sead"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("privacy.epsilon", "1"),
+        ("privacy.epsilon", True),
+        ("privacy.epsilon", -1.0),
+        ("privacy.name", "maybe"),
+        ("training.steps", 1.5),
+        ("training.max_grad_norm", 0.0),
+        ("evaluation.confidence", 1.5),
+        ("evaluation.models", "boosting"),
+        ("tracking.experiment", ""),
+        ("sweep.threads", 0),
+        ("seed", -1),
+        ("seed", "0"),
+        ("num_rows", 0),
+    ],
+)
+def test_wrong_types_and_ranges_name_the_key(plain, key, value):
+    node = copy.deepcopy(plain)
+    group, _, leaf = key.rpartition(".")
+    (node[group] if group else node)[leaf] = value
+    found = problems_of(node)
+    assert len(found) == 1 and next(iter(found)) in (key, group)
+
+
+def test_settings_flatten_to_what_one_types():
+    flat = parse(composed("privacy.epsilon=2.5", "generator=tvae")).flat()
+    assert flat["privacy.epsilon"] == 2.5 and flat["generator.name"] == "tvae" and flat["seed"] == 0
+
+
+def test_the_digest_tells_runs_apart_but_not_where_they_are_recorded():
+    base = parse(composed()).digest
+    assert base == parse(composed("tracking=none", "release_dir=elsewhere", "sweep.threads=1")).digest
+    changed = {
+        parse(composed(word)).digest for word in ("seed=1", "privacy.epsilon=2", "generator=independent")
+    }
+    assert len(changed | {base}) == 4
+
+
+@pytest.mark.parametrize("name", generator_names())
+def test_a_generators_settings_are_read_without_its_module(name):
+    """In a fresh process the twin has the same fields and defaults, and torch is not loaded."""
+    code = (
+        "import dataclasses, sys; from dpsynth.config import alone;"
+        f"cls = alone('dpsynth.generators.{name}', 'Config');"
+        "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules);"
+        "print([(f.name, f.type, repr(f.default)) for f in dataclasses.fields(cls)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    real = importlib.import_module(f"dpsynth.generators.{name}").Config
+    expected = [(f.name, f.type, repr(f.default)) for f in dataclasses.fields(real)]
+    assert done.stdout.strip() == str(expected), done.stderr
+
+
+def test_alone_takes_what_the_class_uses_and_leaves_the_rest(tmp_path, monkeypatch):
+    (tmp_path / "heavy.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport a_missing_library\n"
+        "LEAST = 1\ndef least(x):\n    return x >= LEAST\n"
+        "@dataclass(frozen=True)\nclass Config:\n    x: int = 3\n    def __post_init__(self):\n"
+        "        if not least(self.x): raise ValueError('x')\n"
+        "class Net(a_missing_library.Module):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = alone("heavy", "Config")
+    assert config().x == 3 and "heavy" not in sys.modules
+    with pytest.raises(ValueError, match="x"):
+        config(0)
+
+
+def checked(*words: str, multirun: bool = False):
+    from hydra._internal.utils import get_args_parser
+
+    args = get_args_parser().parse_args([*words, *(["-m"] if multirun else [])])
+    return overrides.check(args, "train", lambda node: parse(node, light=True))
+
+
+def mistakes(*words: str, multirun: bool = False) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        checked(*words, multirun=multirun)
+    return {problem.where: str(problem) for problem in caught.value.problems}
+
+
+def test_a_command_line_shows_hydras_mistakes_and_ours_together():
+    found = mistakes(
+        "generator=tvea", "privacy.epsilom=1", "a=[1", "seed=-1", "foo.bar=1", "data.target=whii"
+    )
+    assert len(found) == 6
+    assert "Did you mean 'tvae'?" in found["generator=tvea"]
+    assert "Did you mean 'epsilon'?" in found["privacy.epsilom"]
+
+
+def test_a_mistake_in_any_point_of_a_sweep_is_found_before_the_first_job():
+    found = mistakes("privacy.epsilon=1,x,2", "generator=tvae,tvea,independent", "seed=0,1", multirun=True)
+    assert set(found) == {"privacy.epsilon", "generator=tvea"}
+    found = mistakes("generator=tvae,independent", "generator.loss_factor=1,2", multirun=True)
+    assert set(found) == {"generator.loss_factor (with generator=independent)"}
+
+
+def test_mistakes_that_only_a_combination_has_are_found():
+    found = mistakes("privacy.epsilon=null,1", "privacy.noise_multiplier=null,1.0", multirun=True)
+    assert any("privacy" in where for where in found)
+
+
+def test_a_list_of_values_without_multirun_says_what_to_add():
+    assert "Add -m" in mistakes("seed=0,1")["seed"]
+
+
+def test_points_are_counted():
+    command = checked("generator=tvae,independent", "privacy.epsilon=1,2,4", "seed=range(0,5)", multirun=True)
+    assert command.num_points == 30 and command.first.generator_name == "tvae"
+    assert checked("seed=3").first.seed == 3
+
+
+def test_deleted_and_added_keys_are_judged_by_the_dataclasses():
+    assert set(mistakes("~seed")) == {"seed"}
+    assert set(mistakes("+privacy.epsilom=1")) == {"privacy.epsilom"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "seconds"),
+    [(["--help"], 0, 1.5), (["privacy.epsilom=1", "generator=tvea", "data.target=whii"], 2, 1.5)],
+)
+def test_help_and_mistakes_answer_quickly_and_without_a_traceback(words, code, seconds, tmp_path):
+    """CPU seconds, so that a busy machine does not decide; importing torch or mlflow costs seconds more."""
+    import resource
+
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *words],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert min(used, time.monotonic() - start) < seconds
+    assert not list(tmp_path.iterdir())
