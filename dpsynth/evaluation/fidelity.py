@@ -44,7 +44,7 @@ def marginal_distances(
     for marginal in marginals:
         if marginal[:-1] != prefix:
             prefix = marginal[:-1]
-            heads = [_combined(table, sizes, prefix) for table in (first, second)]
+            heads = [combined_codes(table, sizes, prefix) for table in (first, second)]
             cells = int(np.prod([sizes[i] for i in prefix], dtype=object))
         last = marginal[-1]
         codes = [h * sizes[last] + table[last] for h, table in zip(heads, (first, second))]
@@ -52,7 +52,9 @@ def marginal_distances(
     return np.array(distances)
 
 
-def _combined(table: np.ndarray, sizes: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
+def combined_codes(table: np.ndarray, sizes: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
+    """Codes of a marginal of several columns, int64 [row]."""
+    """Codes of a marginal of several columns, int64 [row]."""
     code = np.zeros(table.shape[1], dtype=np.int64)
     for column in columns:
         code = code * sizes[column] + table[column]

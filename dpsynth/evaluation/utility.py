@@ -98,7 +98,8 @@ def utility(
     """Fits each family on `fit` and scores it on `holdout`, with bootstrap intervals over holdout rows.
 
     Classes: AUC (two classes, else the mean of one against the rest over the classes that the holdout
-    has), average precision of the rarer class (else the mean), accuracy, F1 likewise. Numbers: R².
+    has), average precision and F1 of the rarer class (else the mean), accuracy, recall of the rarest class.
+    Numbers: R².
     Edge cases: no target -> no metrics. A target of one class in `fit` -> a constant prediction, AUC 0.5.
     No usable rows on either side -> nan, said in `computed_on`.
 
@@ -116,7 +117,7 @@ def utility(
         where = f"{words} fitted on {fitted_on} rows, tested on holdout rows"
         if not len(task.fit_target) or not len(task.test_target):
             side = fitted_on if not len(task.fit_target) else "holdout"
-            names = ["r2"] if task.classes is None else ["auc", "ap", "accuracy", "f1"]
+            names = ["r2"] if task.classes is None else ["auc", "ap", "accuracy", "f1", "rare_recall"]
             note = f"{where}: not computed, no {side} rows with a known target"
             metrics += [Metric(name=f"{prefix}_{n}_{key}", value=np.nan, computed_on=note) for n in names]
             continue
@@ -210,12 +211,14 @@ def _class_scores(task: Task, probabilities: np.ndarray) -> dict[str, Callable]:
 
         return averaged
 
+    rarest = truth == present[np.argmin([(truth == label).sum() for label in present])]
     focus = present if task.positive is None else np.array([task.positive])
     return {
         "auc": mean_over(focus, scores.weighted_auc),
         "ap": mean_over(focus, scores.weighted_average_precision),
         "accuracy": lambda w: scores.weighted_accuracy(truth, guess, w),
         "f1": lambda w: scores.weighted_f1(truth, guess, focus, w),
+        "rare_recall": lambda w: scores.weighted_accuracy(truth[rarest], guess[rarest], w[:, rarest]),
     }
 
 

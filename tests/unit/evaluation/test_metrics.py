@@ -49,6 +49,15 @@ def test_every_figure_is_internal_and_says_what_it_was_computed_on(make_mixed, m
     assert set(found.seconds) == {"fidelity", "utility", "propensity", "reference"}
 
 
+def test_extended_figures_are_added_and_only_validity_is_released(make_mixed, mixed_schema):
+    config = dataclasses.replace(FAST, extended=True)
+    found = evaluate(make_mixed(200, 1), make_mixed(200, 2), make_mixed(100, 3), mixed_schema, config, 0)
+    names = {"js_1way", "kl_2way", "category_coverage", "mi_target_gap", "mmd", "coverage", "copied_share"}
+    assert names <= set(found)
+    assert {m.name for m in found.metrics if m.visibility == "released"} == {"valid_rows", "valid_cells"}
+    assert found["valid_rows"].value == 1.0
+
+
 def test_real_rows_as_synthetic_ones_reach_the_ceiling(make_mixed, mixed_schema):
     train, holdout = make_mixed(300, 1), make_mixed(200, 2)
     found = evaluate(train, train, holdout, mixed_schema, FAST, 0)

@@ -29,7 +29,7 @@ def test_good_synthetic_rows_predict_and_shuffled_targets_do_not(make_mixed, mix
         assert good[name].lower < good[name].value < good[name].upper
         assert good[name].lower > bad[name].upper
         assert "holdout" in good[name].computed_on and "synthetic" in good[name].computed_on
-    assert {m.split("_")[1] for m in good} == {"auc", "ap", "accuracy", "f1"}
+    assert {m.split("_")[1] for m in good} == {"auc", "ap", "accuracy", "f1", "rare"}
 
 
 def test_same_seed_same_figures(make_mixed, mixed_schema):
