@@ -1,0 +1,94 @@
+"""Answers that were bought, kept beside the ledger so that a resumed run need not (and cannot) ask again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpsynth.data.table import PrivateTable
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.noise import Entropy, exact_gaussian
+from dpsynth.privacy.plan import Plan
+from dpsynth.privacy.records import canonical
+
+
+class Answers:
+    """Noisy answers by the name of their event. Released: they were paid for.
+
+    Args:
+      path: of a JSON file, written (fsync, atomically) before an event is finished; None means memory.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self._path = None if path is None else Path(path)
+        self._kept: dict[str, Any] = {}
+        if self._path is not None and self._path.exists():
+            self._kept = json.loads(self._path.read_text(encoding="utf-8"))
+
+    def buy(self, name: str, ledger: Ledger, ask: Callable[[Any], Any]) -> Any:
+        """Returns the kept answer to an event, or charges, asks, keeps and finishes it.
+
+        Args:
+          ask: takes the receipt, returns JSON-able content.
+        Raises:
+          BudgetExceeded: the ledger refuses; nothing was read.
+          GuaranteeVoid: the event is finished, but its kept answer is not the one it was finished with.
+        """
+        if name in self._kept:
+            digest = _digest(self._kept[name])
+            if not ledger.is_finished(name):  # the process died between keeping and finishing
+                ledger.finish(name, digest)
+            if ledger.digest(name) != digest:
+                raise GuaranteeVoid(f"The kept answer to {name!r} is not the one that was bought.")
+            return self._kept[name]
+        answer = ask(ledger.charge(name))
+        self._kept[name] = answer
+        self._write()
+        ledger.finish(name, _digest(answer))
+        return answer
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        partial = self._path.with_name(self._path.name + ".partial")
+        with open(partial, "w", encoding="utf-8") as file:
+            json.dump(self._kept, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._path)
+
+
+class Shop:
+    """What a purchase needs: the table, the plan, the ledger, the noise and the place for answers."""
+
+    def __init__(self, table: PrivateTable, plan: Plan, ledger: Ledger, entropy: Entropy, kept: Answers):
+        self.schema, self.plan = table.schema, plan
+        self._table, self._ledger, self._entropy, self._kept = table, ledger, entropy, kept
+
+    def noisy(self, name: str, count) -> np.ndarray:
+        """Buys integer counts, a vector whose length does not depend on the data."""
+
+        def ask(receipt) -> list[float]:
+            exact = count(self._table.read(receipt))
+            return exact_gaussian(exact, self.plan.event(name).noise_stddev, entropy=self._entropy).tolist()
+
+        return np.array(self._kept.buy(name, self._ledger, ask), dtype=np.float64)
+
+    def select(self, name: str, find) -> Any:
+        """Buys something that is not a vector; `find` takes the rows, the noise stddev and the entropy."""
+
+        def ask(receipt):
+            return find(self._table.read(receipt), self.plan.event(name).noise_stddev, self._entropy)
+
+        return self._kept.buy(name, self._ledger, ask)
+
+
+def _digest(answer: Any) -> str:
+    return hashlib.sha256(canonical(answer).encode()).hexdigest()

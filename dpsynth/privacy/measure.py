@@ -1,0 +1,149 @@
+"""One-off measurements: the count, histograms, and what the schema leaves open.
+
+Each function charges one planned event, reads the table against the receipt and returns a noisy answer.
+Noise is exact (`noise.exact_gaussian`); what is not in the answer is forgotten. Without privacy the same
+code runs with noise 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dpsynth.data.grid import Domain, coarsen, fine_domain
+from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.table import PrivateTable, unit_index
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.answers import Answers, Shop
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.noise import Entropy
+from dpsynth.privacy.plan import Plan
+from dpsynth.privacy.records import canonical
+from dpsynth.privacy.undeclared import undeclared_bounds, undeclared_values
+
+
+def measure(
+    table: PrivateTable,
+    plan: Plan,
+    ledger: Ledger,
+    entropy: Entropy,
+    *,
+    answers: str | Path | None = None,
+    max_cells: int = 32,
+    fine_cells: int = 512,
+) -> Statistics:
+    """Buys everything that models and encoders may know, as planned.
+
+    Formal guarantee: each event is one Gaussian mechanism on a joint vector whose L2 sensitivity the plan
+    states (for undeclared values, followed by a threshold that pays its own delta); questions depend on the
+    schema and on earlier answers alone.
+    Edge cases: an empty table gives noise; a resumed run takes kept answers and reads nothing again.
+
+    Args:
+      answers: file for the bought answers, beside the ledger; None keeps them in memory.
+      max_cells: coarse cells per column, for models.
+      fine_cells: cells per number or date in the bought histogram.
+    Raises:
+      BudgetExceeded: the ledger refuses; nothing was read.
+    """
+    schema = table.schema
+    if canonical(plan.to_dict()) != canonical(ledger.plan):
+        raise GuaranteeVoid("The ledger was opened for another plan.")
+    if entropy.voids:
+        ledger.void("measurements drew fixed noise, which is for tests")
+    kept = Answers(answers)
+    shop = Shop(table, plan, ledger, entropy, kept)
+    num_units = noisy_count(shop) if "count" in plan else float(plan.num_units)
+    bounds = undeclared_bounds(shop) if "columns/range" in plan else {}
+    values = undeclared_values(shop) if "columns/values" in plan else {}
+    domain = fine_domain(schema, bounds, values, max_cells=fine_cells)
+    fine = histograms(shop, domain)
+    num_rows = num_units if schema.unit.column is None else _total_rows(fine)
+    coarse = coarsen(domain, fine, max_cells, num_rows=num_rows)
+    return Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine)
+
+
+def noisy_count(shop: Shop) -> float:
+    """Buys the number of units; at least 1.
+
+    Formal guarantee: one unit changes the count by 1.
+    """
+
+    def count(frame: pd.DataFrame) -> np.ndarray:
+        units = unit_index(frame, shop.schema)
+        return np.array([int(units.max()) + 1 if len(units) else 0])
+
+    return max(1.0, float(shop.noisy("count", count)[0]))
+
+
+def histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
+    """Buys the histogram of every modelled column over its fine cells, in one pass.
+
+    Formal guarantee: a unit changes each column's histogram by at most max_rows (L2), all of them together by
+    sqrt(number of columns) * max_rows.
+    """
+    sizes = [cells.fine_size for cells in domain.cells]
+
+    def count(frame: pd.DataFrame) -> np.ndarray:
+        codes = domain.fine.codes(frame)
+        return np.concatenate([np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)])
+
+    noisy = shop.noisy("columns/histograms", count)
+    stddev = shop.plan.event("columns/histograms").noise_stddev
+    parts = np.split(noisy, np.cumsum(sizes)[:-1])
+    return {
+        name: Marginal(columns=(name,), counts=part, noise_stddev=stddev)
+        for name, part in zip(domain.names, parts)
+    }
+
+
+def _total_rows(fine: Mapping[str, Marginal]) -> float:
+    """The number of rows, from the bought histograms' totals weighted by their precision. Free."""
+    sizes = np.array([len(marginal.counts) for marginal in fine.values()], dtype=np.float64)
+    totals = np.array([marginal.counts.sum() for marginal in fine.values()])
+    return max(1.0, float(np.average(totals, weights=1.0 / sizes)))
+
+
+def joint_histograms(
+    table: PrivateTable,
+    statistics: Statistics,
+    cliques: Sequence[tuple[str, ...]],
+    plan: Plan,
+    ledger: Ledger,
+    entropy: Entropy,
+    *,
+    answers: str | Path | None = None,
+) -> Statistics:
+    """Buys joint histograms over the coarse cells of the given columns, in one pass.
+
+    Formal guarantee: a unit changes each by at most max_rows (L2), all of them together by
+    sqrt(number of cliques) * max_rows; the plan has paid for `plan.request.num_marginals` of them.
+    """
+    if len(cliques) > plan.request.num_marginals:
+        raise GuaranteeVoid(
+            f"Expected at most {plan.request.num_marginals} joint histograms, as planned; got {len(cliques)}."
+        )
+    if entropy.voids:
+        ledger.void("measurements drew fixed noise, which is for tests")
+    domain = statistics.domain
+    places = [[domain.names.index(name) for name in clique] for clique in cliques]
+    shapes = [tuple(domain.sizes[i] for i in place) for place in places]
+
+    def count(frame: pd.DataFrame) -> np.ndarray:
+        codes = domain.codes(frame)
+        flat = [np.ravel_multi_index(codes[:, p].T, s) for p, s in zip(places, shapes)]
+        return np.concatenate([np.bincount(f, minlength=math.prod(s)) for f, s in zip(flat, shapes)])
+
+    shop = Shop(table, plan, ledger, entropy, Answers(answers))
+    noisy = np.split(shop.noisy("marginals", count), np.cumsum([math.prod(s) for s in shapes])[:-1])
+    stddev = plan.event("marginals").noise_stddev
+    bought = tuple(
+        Marginal(columns=tuple(clique), counts=part.reshape(shape), noise_stddev=stddev)
+        for clique, part, shape in zip(cliques, noisy, shapes)
+    )
+    return replace(statistics, marginals=statistics.marginals + bought)
