@@ -142,4 +142,22 @@ def _read_adult(config: DataConfig) -> str | pd.DataFrame:
     return frame.astype(text)
 
 
-_READERS = {"csv": _read_file, "hi": _read_hi, "adult": _read_adult}
+def _read_nlswork(config: DataConfig) -> str | pd.DataFrame:
+    from dpsynth.data.sequence_datasets import nlswork
+
+    return nlswork() if config.path is None else config.path
+
+
+def _read_weather_days(config: DataConfig) -> str | pd.DataFrame:
+    from dpsynth.data.sequence_datasets import weather_days
+
+    return weather_days() if config.path is None else config.path
+
+
+_READERS = {
+    "csv": _read_file,
+    "hi": _read_hi,
+    "adult": _read_adult,
+    "nlswork": _read_nlswork,
+    "weather_days": _read_weather_days,
+}
