@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -155,13 +156,12 @@ class Categorical(Column):
             yield self._problem(
                 "values holds a number that is not finite.", "Use nullable for missing values."
             )
-        elif twice := sorted({v for v in self.values if self.values.count(v) > 1}, key=str)[:3]:
-            yield self._problem(
-                f"values lists {', '.join(map(repr, twice))} more than once.", "List it once."
-            )
         elif len(self.values) > MAX_VALUES:
             rule = f"{len(self.values)} declared values exceed the limit of {MAX_VALUES}."
             yield self._problem(rule, "Group them, or declare the column integer, identifier or drop.")
+        elif twice := [value for value, times in Counter(self.values).items() if times > 1]:
+            listed = ", ".join(repr(value) for value in twice[:3])
+            yield self._problem(f"values lists {listed} more than once.", "List each value once.")
 
 
 @dataclass(frozen=True, kw_only=True)
