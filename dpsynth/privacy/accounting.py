@@ -1,4 +1,4 @@
-"""What events cost: epsilon at delta by two accountants, and the noise that a budget allows.
+"""What events cost: epsilon at delta, by two kinds of accountant.
 
 The stated epsilon comes from privacy loss distributions (PLD, `dp_accounting`). Renyi accounting by
 `dp_accounting` and by Opacus bounds it from above and is reported beside it. Central-limit ("GDP")
@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import attr
 import numpy as np
 from dp_accounting import dp_event
-from scipy import optimize, special
 
 GRID = 1e-3  # coarsest discretisation of privacy losses; pessimistic, so coarser only costs epsilon
 SLACK = 1e-6  # added to epsilon: covers the lattice of exact noise (privacy/README.md) and float64 rounding
@@ -24,7 +23,6 @@ MIN_DELTA = 1e-10  # below it the rounding errors of the convolution (about 1e-1
 AGREEMENT = (
     1.5  # RDP may exceed PLD by this factor (measured: 1.03 to 1.32) before it is called a disagreement
 )
-TIGHTNESS = 0.005  # a solved budget is met from below within this fraction
 _ORDERS = (
     [1 + x / 4 for x in range(1, 40)] + [float(x) for x in range(11, 64)] + [2.0**k for k in range(6, 13)]
 )
@@ -162,12 +160,12 @@ def epsilon(events: Iterable[dp_event.DpEvent], delta: float) -> Accounts:
 
 def pld_epsilon(parts: Ingredients, delta: float, grid: float = GRID) -> float:
     """Epsilon by privacy loss distributions alone; a finer grid is taken where epsilon is small."""
-    left = _checked_delta(parts, delta)
+    left = checked_delta(parts, delta)
     if parts.empty and left >= 0.0:
         return 0.0
     if parts.infinite or left <= 0.0:
         return math.inf
-    found = _round_up(_compose(parts, grid).get_epsilon_for_delta(left) + SLACK)
+    found = round_up(compose(parts, grid).get_epsilon_for_delta(left) + SLACK)
     finer = grid_for(found)
     return found if finer >= grid else min(found, pld_epsilon(parts, delta, finer))
 
@@ -177,26 +175,26 @@ def grid_for(epsilon: float) -> float:
     return GRID if epsilon >= 0.5 else GRID / 10 if epsilon >= 0.05 else GRID / 100
 
 
-def _checked_delta(parts: Ingredients, delta: float) -> float:
+def checked_delta(parts: Ingredients, delta: float) -> float:
     if not MIN_DELTA <= delta < 1.0:
         raise ValueError(f"Expected delta={delta} in [{MIN_DELTA}, 1).")
     return parts.delta_left(delta)
 
 
-def _round_up(value: float, digits: int = 6) -> float:
+def round_up(value: float, digits: int = 6) -> float:
     if not math.isfinite(value):
         return math.inf
     return math.ceil(value * 10**digits) / 10**digits
 
 
-def _compose(parts: Ingredients, grid: float):
+def compose(parts: Ingredients, grid: float):
     """The privacy loss distribution of everything but the failure events, or None when there is nothing."""
     pld = _gaussian_pld(parts.gaussian, grid)
     for (rate, noise_multiplier), steps in parts.sampled.items():
-        step = _step_pld(rate, noise_multiplier, grid).self_compose(steps)
+        step = step_pld(rate, noise_multiplier, grid).selfcompose(steps)
         pld = step if pld is None else pld.compose(step)
     for each in sorted(set(parts.choices)):
-        choice = _choice_pld(each, grid).self_compose(parts.choices.count(each))
+        choice = _choice_pld(each, grid).selfcompose(parts.choices.count(each))
         pld = choice if pld is None else pld.compose(choice)
     return pld
 
@@ -209,7 +207,7 @@ def _gaussian_pld(precision: float, grid: float):
     return library.from_gaussian_mechanism(precision**-0.5, value_discretization_interval=grid)
 
 
-def _step_pld(rate: float, noise_multiplier: float, grid: float):
+def step_pld(rate: float, noise_multiplier: float, grid: float):
     from dp_accounting.pld import privacy_loss_distribution as library
 
     return library.from_gaussian_mechanism(
@@ -240,14 +238,14 @@ def _choice_pld(each: float, grid: float):
 
 
 def _rdp_epsilon(parts: Ingredients, delta: float, curve: Callable) -> float:
-    left = _checked_delta(parts, delta)
+    left = checked_delta(parts, delta)
     if parts.empty and left >= 0.0:
         return 0.0
     if parts.infinite or left <= 0.0:
         return math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "optimal order is the largest": still a valid bound
-        return _round_up(float(curve(parts, left)) + SLACK)
+        return round_up(float(curve(parts, left)) + SLACK)
 
 
 def _rdp_by_dp_accounting(parts: Ingredients, delta: float) -> float:
@@ -287,162 +285,3 @@ def _rdp_by_opacus(parts: Ingredients, delta: float) -> float:
 def _choices_rho(parts: Ingredients) -> float:
     """Zero-concentrated cost of the exponential mechanisms: epsilon**2 / 8 each (Cesar & Rogers, 2021)."""
     return sum(each**2 for each in parts.choices) / 8.0
-
-
-def gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
-    """The exact delta of one Gaussian mechanism.
-
-    Source: Balle & Wang (2018), Improving the Gaussian mechanism, Theorem 8.
-    """
-    shift = 0.5 / noise_multiplier
-    upper = special.ndtr(shift - epsilon * noise_multiplier)
-    lower = math.exp(epsilon + special.log_ndtr(-shift - epsilon * noise_multiplier))
-    return float(upper - lower)
-
-
-def gaussian_noise_multiplier(epsilon: float, delta: float) -> float:
-    """The noise multiplier at which one Gaussian mechanism is exactly (epsilon, delta)-DP."""
-
-    def excess(log_noise: float) -> float:
-        return gaussian_delta(math.exp(log_noise), epsilon) - delta
-
-    return math.exp(optimize.brentq(excess, math.log(1e-3), math.log(1e7), xtol=1e-12))
-
-
-def _noise_up(log_noise: float) -> float:
-    """The noise multiplier, rounded up to five significant digits."""
-    noise = math.exp(log_noise)
-    digits = 4 - math.floor(math.log10(noise))
-    return math.ceil(noise * 10.0**digits) / 10.0**digits
-
-
-def solve_noise(
-    cost: Callable[[float], float], target: float, guess: float, *, tightness: float = TIGHTNESS
-) -> float:
-    """Finds a noise multiplier whose cost lies in [(1 - tightness) * target, target].
-
-    Regula falsi (Illinois) on log cost over log noise, where both are nearly straight: three to six calls.
-    Only answers whose computed cost is at most the target are returned.
-
-    Args:
-      cost: epsilon of a noise multiplier; falls as the noise rises.
-      target: public.
-      guess: where to look first.
-    Raises:
-      ValueError: no noise multiplier up to 1e6 meets the target.
-    """
-    aim = math.log(target * (1.0 - tightness / 4))
-
-    def height(log_noise: float) -> float:
-        return math.log(max(cost(_noise_up(log_noise)), 1e-300)) - aim
-
-    def good(found: float) -> bool:
-        return math.log1p(-tightness) <= found + aim - math.log(target) <= 0.0
-
-    x0 = math.log(guess)
-    y0 = height(x0)
-    if good(y0):
-        return _noise_up(x0)
-    x1 = x0 + (math.copysign(0.05, y0) + y0 if abs(y0) < 1.0 else math.copysign(1.0, y0))
-    y1 = height(x1)
-    while y0 * y1 > 0.0:  # walk on until the target lies between
-        if good(y1):
-            return _noise_up(x1)
-        if abs(x1) > math.log(1e6):
-            raise ValueError(f"No noise multiplier up to 1e6 meets epsilon={target:g}.")
-        x0, y0, x1 = x1, y1, x1 + math.copysign(1.0, y1)
-        y1 = height(x1)
-    side = 0
-    for _ in range(60):
-        if good(y1):
-            return _noise_up(x1)
-        x2 = (x0 * y1 - x1 * y0) / (y1 - y0)
-        y2 = height(x2)
-        if good(y2):
-            return _noise_up(x2)
-        if y2 * y1 > 0.0:
-            x1, y1 = x2, y2
-            y0 = y0 / 2 if side == 1 else y0
-            side = 1
-        else:
-            x0, y0 = x2, y2
-            y1 = y1 / 2 if side == -1 else y1
-            side = -1
-    raise ValueError(f"No noise multiplier found for epsilon={target:g}.")
-
-
-def training_noise_multiplier(
-    others: Sequence[dp_event.DpEvent], *, sample_rate: float, steps: int, epsilon: float, delta: float
-) -> float:
-    """The noise multiplier of training that, composed with the other events, meets epsilon from below.
-
-    Raises:
-      ValueError: the other events leave nothing.
-    """
-    fixed = Ingredients.of(others)
-    left = _checked_delta(fixed, delta)
-    if fixed.infinite or left <= 0.0 or pld_epsilon(fixed, delta) >= epsilon * (1.0 - TIGHTNESS):
-        raise ValueError(f"The other events leave nothing of epsilon={epsilon:g} at delta={delta:g}.")
-    grid = grid_for(epsilon)
-    rest = _compose(fixed, grid)
-
-    def cost(noise_multiplier: float) -> float:
-        pld = _step_pld(sample_rate, noise_multiplier, grid).self_compose(steps)
-        pld = pld if rest is None else pld.compose(rest)
-        return _round_up(pld.get_epsilon_for_delta(left) + SLACK)
-
-    total = gaussian_noise_multiplier(epsilon, left) ** -2
-    strength = max(total - fixed.gaussian, 0.01 * total) / (steps * sample_rate**2)
-    return solve_noise(cost, epsilon, max(math.log1p(strength) ** -0.5, 0.3))
-
-
-def largest_steps(
-    others: Sequence[dp_event.DpEvent],
-    *,
-    sample_rate: float,
-    noise_multiplier: float,
-    max_steps: int,
-    epsilon: float,
-    delta: float,
-) -> int:
-    """The most steps, at most `max_steps`, whose composition with the other events stays within epsilon."""
-    fixed = Ingredients.of(others)
-    left = _checked_delta(fixed, delta)
-    if fixed.infinite or left <= 0.0 or pld_epsilon(fixed, delta) > epsilon:
-        return 0
-    rest, step = _compose(fixed, GRID), _step_pld(sample_rate, noise_multiplier, GRID)
-
-    def fits(steps: int) -> bool:
-        pld = step.self_compose(steps)
-        pld = pld if rest is None else pld.compose(rest)
-        return _round_up(pld.get_epsilon_for_delta(left) + SLACK) <= epsilon
-
-    if fits(max_steps):
-        return max_steps
-    low, high = 0, max_steps
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def epsilon_curve(
-    others: Sequence[dp_event.DpEvent],
-    *,
-    sample_rate: float,
-    noise_multiplier: float,
-    steps: Sequence[int],
-    delta: float,
-) -> list[float]:
-    """Epsilon spent after each of the given numbers of steps, beside the other events (for progress logs)."""
-    fixed = Ingredients.of(others)
-    left = _checked_delta(fixed, delta)
-    if fixed.infinite or left <= 0.0 or noise_multiplier == 0.0:
-        return [math.inf for _ in steps]
-    rest, step = _compose(fixed, GRID), _step_pld(sample_rate, noise_multiplier, GRID)
-    curve = []
-    for count in steps:
-        pld = rest if count == 0 else step.self_compose(count)
-        pld = pld if rest is None or count == 0 else pld.compose(rest)
-        curve.append(0.0 if pld is None else _round_up(pld.get_epsilon_for_delta(left) + SLACK))
-    return curve

@@ -7,7 +7,7 @@ import math
 from dp_accounting import dp_event
 
 from dpsynth.errors import InvalidInput, Problem
-from dpsynth.privacy import accounting
+from dpsynth.privacy import accounting, calibration
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
 from dpsynth.privacy.plan import Draft, Plan, PlannedEvent, Request, TrainingPlan
@@ -87,8 +87,8 @@ def _total_noise(epsilon: float, delta: float) -> float:
     def cost(noise: float) -> float:
         return accounting.pld_epsilon(accounting.Ingredients.of([dp_event.GaussianDpEvent(noise)]), delta)
 
-    return accounting.solve_noise(
-        cost, epsilon, 1.0005 * accounting.gaussian_noise_multiplier(epsilon, delta)
+    return calibration.solve_noise(
+        cost, epsilon, 1.0005 * calibration.gaussian_noise_multiplier(epsilon, delta)
     )
 
 
@@ -121,9 +121,9 @@ def _training_plan(
     budget = {"sample_rate": rate, "epsilon": guarantee.epsilon, "delta": guarantee.delta}
     noise = privacy.noise_multiplier
     if noise is None:
-        noise = accounting.training_noise_multiplier(others, steps=steps, **budget)
+        noise = calibration.training_noise_multiplier(others, steps=steps, **budget)
     else:
-        steps = accounting.largest_steps(others, noise_multiplier=noise, max_steps=steps, **budget)
+        steps = calibration.largest_steps(others, noise_multiplier=noise, max_steps=steps, **budget)
         if steps == 0:
             rule = f"{noise:g} does not allow a single step within max_epsilon={guarantee.epsilon:g}."
             fix = "Raise it, lower training.sample_rate or raise privacy.max_epsilon."
