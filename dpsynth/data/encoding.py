@@ -69,6 +69,7 @@ class _Bins:
         self._first, self._last = firsts, np.append(firsts[1:], len(weights)) - 1
         self._below = np.append(0.0, self._cumulative)[firsts]
         self._mass = self._cumulative[self._last] - self._below
+        self.frequencies = np.bincount(cells.group_map, weights=probabilities, minlength=cells.size)
 
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series)[:, None]
@@ -107,9 +108,11 @@ class _Bins:
 class _Modal:
     """A scalar within a Gaussian mode, and a one-hot of modes with the missing cell last."""
 
-    def __init__(self, cells: Cells, modes: Modes):
+    def __init__(self, cells: Cells, probabilities: np.ndarray, modes: Modes):
         self.cells, self.modes = cells, modes
         self.parts = (("scalar", 1), ("onehot", len(modes.means) + cells.missing))
+        absent = float(probabilities[-1]) if cells.missing else 0.0
+        self.frequencies = np.append(modes.weights * (1 - absent), [absent] if cells.missing else [])
 
     def encode(self, series: pd.Series) -> np.ndarray:
         places = to_axis(self.cells.column, series)
@@ -160,10 +163,12 @@ class TableEncoder:
         self.codecs: dict[str, _Bins | _Modal] = {}
         for cells in statistics.domain.cells:
             name = cells.column.name
+            probabilities = statistics.fine_probabilities(name)
             if representation == "modes" and is_numeric(cells.column):
-                self.codecs[name] = _Modal(cells, modes[name] if modes else _fit(cells, statistics))
+                fitted = modes[name] if modes else _fit(cells, probabilities * statistics.num_rows)
+                self.codecs[name] = _Modal(cells, probabilities, fitted)
             else:
-                self.codecs[name] = _Bins(cells, statistics.fine_probabilities(name))
+                self.codecs[name] = _Bins(cells, probabilities)
         segments, start = [], 0
         for name, codec in self.codecs.items():
             for kind, size in codec.parts:
@@ -198,6 +203,10 @@ class TableEncoder:
                 column = value.astype(column.dtype)
             columns[name] = column
         return pd.DataFrame(columns)
+
+    def frequencies(self, column: str) -> np.ndarray:
+        """Bought shares of the cells of a column's one-hot segment; sum to one."""
+        return self.codecs[column].frequencies
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
         """Packed index of each condition's one-hot segment -> the code that it asks for.
@@ -239,9 +248,8 @@ class TableEncoder:
         return cls(schema, statistics, payload["representation"], modes=modes)
 
 
-def _fit(cells: Cells, statistics: Statistics) -> Modes:
-    mass = statistics.fine_probabilities(cells.column.name)[: cells.num_present] * statistics.num_rows
-    return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass)
+def _fit(cells: Cells, mass: np.ndarray) -> Modes:
+    return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass[: cells.num_present])
 
 
 def pack_units(packed: np.ndarray, units: pd.Series, max_rows: int) -> np.ndarray:

@@ -35,7 +35,7 @@ class Generator:
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.encoder = encoder
-        self.probabilities = [statistics.probabilities(s.column) for s in encoder.layout.segments]
+        self.probabilities = [encoder.frequencies(s.column) for s in encoder.layout.segments]
 
     def objective(self) -> None:
         return None

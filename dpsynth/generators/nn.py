@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from dpsynth.data.encoding import Layout, Segment
+from dpsynth.data.encoding import Layout
 
 
 class PerUnitParameter(nn.Module):
@@ -43,23 +43,25 @@ class Segments(nn.Module):
         self._buffer("starts", [s.start for _, s in onehots])
         self._buffer("sizes", [s.size for _, s in onehots])
         self._buffer("scalars", [s.start for _, s in scalars])
-        owners = [-1 if s.kind == "scalar" else place for s, place in _numbered(layout.segments)]
-        sizes = torch.tensor([s.size for s in layout.segments])
-        self._buffer("owner", torch.tensor(owners).repeat_interleave(sizes) % (len(onehots) + 1))
-        self._buffer("code", torch.cat([torch.arange(s.size) for s in layout.segments]))
-        member = nn.functional.one_hot(self.owner, len(onehots) + 1)[:, :-1].float()
+        self._parts = [segment.size for segment in layout.segments]
+        owners = [len(onehots)] * layout.width
+        for owner, (_, segment) in enumerate(onehots):
+            owners[segment.start : segment.start + segment.size] = [owner] * segment.size
+        member = nn.functional.one_hot(torch.tensor(owners), len(onehots) + 1)[:, :-1].float()
         self.register_buffer("member", member, persistent=False)
         self.register_buffer("scalar_ones", 1.0 - member.sum(dim=1), persistent=False)
         self.has_scalars = bool(scalars)
 
     def _buffer(self, name: str, values: Iterable[int]) -> None:
-        self.register_buffer(name, torch.as_tensor(values, dtype=torch.long), persistent=False)
+        self.register_buffer(name, torch.tensor(list(values), dtype=torch.long), persistent=False)
 
-    def _reduce(self, values: Tensor, how: str) -> Tensor:
-        """Maximum or minimum of each one-hot, [... onehot]; scalars share a slot that is cut off."""
-        result = values.new_zeros(*values.shape[:-1], self.member.shape[1] + 1)
-        owner = self.owner.expand(values.shape)
-        return result.scatter_reduce_(-1, owner, values, how, include_self=False)[..., :-1]
+    def _largest(self, logits: Tensor) -> Tensor:
+        """Maximum of each one-hot, [... onehot], without gradient.
+
+        One small kernel per column: measured five times faster than `scatter_reduce` on the whole row.
+        """
+        parts = logits.detach().split(self._parts, dim=-1)
+        return torch.stack([parts[i].amax(dim=-1) for i in self.packed_onehots.tolist()], dim=-1)
 
     def expand(self, packed: Tensor) -> Tensor:
         """Writes packed rows as one-hots and scalars, [... width]; padding rows become zero codes."""
@@ -76,10 +78,11 @@ class Segments(nn.Module):
 
     def _exponentials(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Exponentials below each one-hot's maximum, their sums and the maxima; `member` spreads them."""
-        top = self._reduce(logits.detach(), "amax")
-        exponentials = (
-            (logits - top @ self.member.T).clamp(max=0.0).exp()
-        )  # the clamp is for the scalars alone
+        top = self._largest(logits)
+        below = logits - top @ self.member.T
+        if self.has_scalars:
+            below = below.clamp(max=0.0)  # no one-hot is above 0, and scalars may not overflow
+        exponentials = below.exp()
         return exponentials, exponentials @ self.member, top
 
     def cross_entropy(self, logits: Tensor, packed: Tensor) -> Tensor:
@@ -87,27 +90,41 @@ class Segments(nn.Module):
         _, sums, top = self._exponentials(logits)
         return sums.log() + top - logits.gather(-1, self.targets(packed.nan_to_num()))
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The softmax in each one-hot, [... width]; 0 in the places of scalars."""
+        exponentials, sums, _ = self._exponentials(logits)
+        shares = exponentials / (sums @ self.member.T + self.scalar_ones)
+        return shares * (1.0 - self.scalar_ones) if self.has_scalars else shares
+
     def soft(self, logits: Tensor, tau: float = 1.0, draw: torch.Generator | None = None) -> Tensor:
         """Soft rows: a softmax in each one-hot (with Gumbel noise if `draw`), tanh of the scalars."""
-        noisy = logits if draw is None else logits - exponential(logits.shape, draw).log()
-        exponentials, sums, _ = self._exponentials(noisy / tau)
-        rows = exponentials / (sums @ self.member.T + self.scalar_ones)
+        noisy = logits if draw is None else logits + gumbel(logits.shape, draw)
+        rows = self.probabilities(noisy / tau)
         if self.has_scalars:
             rows = rows.index_copy(-1, self.scalars, logits[..., self.scalars].tanh())
         return rows
 
-    def draw_rows(self, logits: Tensor, draw: torch.Generator | None, stddev: Tensor | None = None) -> Tensor:
-        """Draws packed rows: a cell of each one-hot from its softmax, and the scalars.
+    def draw_rows(self, logits: Tensor, draw: torch.Generator, stddev: Tensor | None = None) -> Tensor:
+        """Draws packed rows, [row packed]: a cell of each one-hot from its softmax, and the scalars.
 
         Args:
-          draw: None takes the largest cells.
           stddev: noise of the scalars in their order, or None.
         """
-        noisy = logits if draw is None else logits - exponential(logits.shape, draw).log()
-        largest = noisy >= self._reduce(noisy, "amax") @ self.member.T
+        ladder = self.probabilities(logits).double().cumsum(dim=-1)  # one-hot s climbs from s to s + 1
+        heights = uniform((len(logits), len(self.sizes)), draw).double()
+        heights += torch.arange(len(self.sizes), device=draw.device)
+        codes = torch.searchsorted(ladder, heights, right=True) - self.starts
+        return self._packed(codes.clamp_(min=0).minimum(self.sizes - 1), logits, draw, stddev)
+
+    def likeliest_rows(self, logits: Tensor, draw: torch.Generator, stddev: Tensor | None = None) -> Tensor:
+        """As `draw_rows`, with the likeliest cell of each one-hot."""
+        parts = logits.split(self._parts, dim=-1)
+        codes = torch.stack([parts[i].argmax(dim=-1) for i in self.packed_onehots.tolist()], dim=-1)
+        return self._packed(codes, logits, draw, stddev)
+
+    def _packed(self, codes: Tensor, logits: Tensor, draw: torch.Generator, stddev: Tensor | None) -> Tensor:
         packed = logits.new_empty(*logits.shape[:-1], self.packed_width)
-        codes = torch.where(largest, self.code, self.width)
-        packed[..., self.packed_onehots] = self._reduce(codes, "amin").to(packed.dtype)
+        packed[..., self.packed_onehots] = codes.to(packed.dtype)
         if self.has_scalars:
             values = logits[..., self.scalars].tanh()
             if stddev is not None:
@@ -160,19 +177,11 @@ def uniform(shape: Sequence[int], draw: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=draw, device=draw.device)
 
 
-def exponential(shape: Sequence[int], draw: torch.Generator) -> Tensor:
-    """Standard exponentials; minus their logarithm is Gumbel. Bounded away from 0."""
-    return torch.empty(shape, device=draw.device).exponential_(generator=draw).clamp_(min=1e-20)
+def gumbel(shape: Sequence[int], draw: torch.Generator) -> Tensor:
+    """Standard Gumbel noise; its largest value is 16.6, float32's."""
+    return -(-uniform(shape, draw).clamp_(min=1e-20).log()).log()
 
 
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable parameters: with the noise, what decides a private model's signal."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def _numbered(segments: Sequence[Segment]) -> Iterator[tuple[Segment, int]]:
-    """Each segment with the number of one-hots before it."""
-    count = 0
-    for segment in segments:
-        yield segment, count
-        count += segment.kind == "onehot"

@@ -1,0 +1,249 @@
+"""CTGAN: a conditional Wasserstein GAN for rows of numbers and categories (Xu et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.schema import Boolean, Categorical
+from dpsynth.data.statistics import Statistics
+from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.conditions import Conditions, bought_frequencies
+from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
+from dpsynth.generators.nn import Segments, mlp
+
+
+class Widths(NamedTuple):
+    """Layer widths of the two players."""
+
+    embedding: int
+    generator: tuple[int, ...]
+    critic: tuple[int, ...]
+
+
+SIZES = {
+    "small": Widths(64, (128, 128), (64, 64)),
+    "medium": Widths(128, (256, 256), (128, 128)),
+    "large": Widths(128, (256, 256), (256, 256)),  # as published
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of CTGAN. None stands for the published value without privacy, and for a value that suits
+    DP-SGD with it: a smaller critic sees less noise, and steps of the generator are free.
+
+    Args:
+      size: widths by name (None: `medium` with privacy, `large` without); the next three override it.
+      representation: None is `bins` with privacy and `modes` without.
+      dropout: of the critic (None: 0.25 with privacy, 0.5 without).
+      critic_steps: per generator step (None: 5 with privacy, 1 without).
+      pac: rows that the critic judges together (None: 10 without privacy). A pack mixes units, so with
+        privacy it is 1, and any other number is an error.
+      log_frequency: draw the conditions of training by log(1 + rows); without privacy only.
+      batch_size: of the generator's steps and, without privacy, of the critic's.
+      sampling_batch_size: rows made at once.
+    """
+
+    size: Literal["small", "medium", "large"] | None = None
+    embedding_dim: int | None = None
+    generator_dims: tuple[int, ...] | None = None
+    critic_dims: tuple[int, ...] | None = None
+    representation: Literal["bins", "modes"] | None = None
+    generator_learning_rate: float = 2e-4
+    critic_learning_rate: float = 2e-4
+    weight_decay: float = 1e-6
+    betas: tuple[float, float] = (0.5, 0.9)
+    dropout: float | None = None
+    tau: float = 0.2
+    gradient_penalty: float = 10.0
+    critic_steps: int | None = None
+    pac: int | None = None
+    log_frequency: bool | None = None
+    batch_size: int = 500
+    sampling_batch_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        dims = (self.embedding_dim or 1, *(self.generator_dims or ()), *(self.critic_dims or ()))
+        rates = (self.generator_learning_rate, self.critic_learning_rate, self.tau)
+        counts = (self.critic_steps or 1, self.batch_size, self.sampling_batch_size)
+        pac = self.pac if self.pac is not None else 1
+        check_settings(
+            (self.size in (None, *SIZES), f"Expected size={self.size!r} to be one of {', '.join(SIZES)}."),
+            (all(dim > 0 for dim in dims), "Expected every width above 0."),
+            (all(rate > 0 for rate in rates), "Expected learning rates and tau above 0."),
+            (all(count > 0 for count in counts), "Expected critic_steps and batch sizes above 0."),
+            (self.weight_decay >= 0, f"Expected weight_decay={self.weight_decay} of at least 0."),
+            (self.gradient_penalty >= 0, "Expected gradient_penalty of at least 0."),
+            (all(0 <= beta < 1 for beta in self.betas), f"Expected betas={self.betas} in [0, 1)."),
+            (0 <= (self.dropout or 0) < 1, f"Expected dropout={self.dropout} in [0, 1)."),
+            (pac > 0 and self.batch_size % pac == 0, f"Expected pac={pac} to divide batch_size."),
+        )
+
+    def resolved(self, private: bool) -> Config:
+        """The same settings with every None but the widths filled in.
+
+        Raises:
+          ValueError: settings that would mix units, or skew conditions, under privacy.
+        """
+        if private:
+            check_settings(
+                (self.pac in (None, 1), f"Expected pac=1 with differential privacy, not {self.pac}."),
+                (not self.log_frequency, "Expected log_frequency=false with differential privacy."),
+            )
+        defaults = {
+            "size": "medium" if private else "large",
+            "representation": "bins" if private else "modes",
+            "dropout": 0.25 if private else 0.5,
+            "critic_steps": 5 if private else 1,
+            "pac": 1 if private or self.batch_size % 10 else 10,
+            "log_frequency": not private,
+        }
+        missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
+        return replace(self, **missing)
+
+    def widths(self, private: bool) -> Widths:
+        """The widths that `size` and the overrides come to."""
+        preset = SIZES[self.resolved(private).size]
+        return Widths(
+            self.embedding_dim or preset.embedding,
+            preset.generator if self.generator_dims is None else self.generator_dims,
+            preset.critic if self.critic_dims is None else self.critic_dims,
+        )
+
+
+class Residual(nn.Module):
+    """Linear, BatchNorm and ReLU beside the input."""
+
+    def __init__(self, width: int, out: int):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(width, out), nn.BatchNorm1d(out)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.cat([self.norm(self.linear(values)).relu(), values], dim=1)
+
+
+class GeneratorNet(nn.Module):
+    """Noise and a condition to logits of cells and places of scalars; BatchNorm sees no data here."""
+
+    def __init__(self, width_in: int, dims: tuple[int, ...], width_out: int):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for dim in dims:
+            layers.append(Residual(width_in, dim))
+            width_in += dim
+        self.body = nn.Sequential(*layers, nn.Linear(width_in, width_out))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs)
+
+
+class Critic(nn.Module):
+    """Rows with their conditions, `pac` at a time, to one score."""
+
+    def __init__(self, width: int, dims: tuple[int, ...], dropout: float, pac: int):
+        super().__init__()
+        self.pac = pac
+        body = mlp(pac * width, dims, nn.LeakyReLU(0.2), dropout)
+        self.body = nn.Sequential(*body, nn.Linear((pac * width, *dims)[-1], 1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if self.pac > 1:
+            rows = rows.reshape(len(rows) // self.pac, -1)
+        return self.body(rows).squeeze(-1)
+
+
+class Generator:
+    """CTGAN, with the critic's real term under DP-SGD and the generator as post-processing of the critic.
+
+    Formal guarantee: the critic's scores of real units are the only access to private data; `state` and
+    samples are functions of privately trained critics, bought statistics and public seeds.
+    Source: Xu, Skoularidou, Cuesta-Infante & Veeramachaneni (2019), Modeling tabular data using conditional
+      GAN; WGAN-GP by Gulrajani et al. (2017). Deviations from the authors' package: sampling runs in eval
+      mode, a condition lands in the column that was asked for, sampling draws conditions by frequency.
+    """
+
+    name: ClassVar[str] = "ctgan"
+    trains: ClassVar[bool] = True
+
+    @classmethod
+    def representation(cls, config: Config, private: bool) -> str:
+        return config.resolved(private).representation
+
+    def __init__(
+        self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
+    ):
+        self.config, self.encoder, layout = config.resolved(private), encoder, encoder.layout
+        columns = [cells.column for cells in statistics.domain.cells]
+        discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
+        conditions, widths = Conditions(layout, discrete), config.widths(private)
+        joint = layout.width + conditions.width
+        with seeded(seed):
+            inputs = widths.embedding + conditions.width
+            network = GeneratorNet(inputs, widths.generator, layout.width)
+            critic = Critic(joint, widths.critic, self.config.dropout, self.config.pac)
+        self.players = Players(
+            self.config,
+            network,
+            critic,
+            Segments(layout),
+            conditions,
+            embedding=widths.embedding,
+            frequencies=bought_frequencies(encoder),
+            training_frequencies=bought_frequencies(encoder, logarithmic=self.config.log_frequency),
+        )
+
+    @property
+    def network(self) -> nn.Module:
+        return self.players.network
+
+    def to(self, device: torch.device | str) -> Generator:
+        """Moves everything, in place."""
+        self.players.to(device)
+        return self
+
+    def objective(self) -> PrivateObjective:
+        return PrivateObjective(self.players)
+
+    def plain_objective(self) -> PlainObjective:
+        return PlainObjective(self.players)
+
+    def soft_rows(self, num: int, draw: torch.Generator) -> Tensor:
+        """Cell probabilities of `num` generated rows, [num, width], with gradients to the generator.
+
+        Their conditions are drawn as when sampling, so their mean estimates the released marginals.
+        """
+        choice = self.players.choose(num, draw, training=False)
+        self.network.train()
+        return self.players.segments.soft(self.players.logits(num, choice, draw))
+
+    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Draws rows; conditions on categories go into the conditional vector, one of them per row."""
+        codes = self.encoder.condition_codes(conditions or {})
+        players, draw = self.players, public_draw(seed, self.players.segments.starts.device)
+        self.network.eval()
+
+        @torch.no_grad()
+        def batch(size: int) -> np.ndarray:
+            choice = players.ask(size, codes, draw) or players.choose(size, draw, training=False)
+            return players.segments.draw_rows(players.logits(size, choice, draw), draw).cpu().numpy()
+
+        return collect_rows(
+            num,
+            batch,
+            width=players.segments.packed_width,
+            batch_size=self.config.sampling_batch_size,
+            codes=codes,
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(dict(state))
