@@ -49,15 +49,9 @@ class SweepConfig:
     Args:
       resume: folder of an earlier sweep. Points that finished there are not run again, and a half-trained one
         continues from its checkpoint. None starts afresh.
-      threads: threads per job; None shares the cores out among the jobs that run at the same time.
     """
 
     resume: str | None = None
-    threads: int | None = None
-
-    def __post_init__(self):
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"Expected threads={self.threads} to be at least 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +62,7 @@ class RunConfig:
       data, generator, privacy, training, evaluation, tracking: the groups of `conf/`.
       generator_name: the module in `dpsynth.generators`.
       seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
+      holdout_share: of the units, set aside before training; the claim covers the others.
       num_rows: rows to release; None releases the bought count.
       release_dir: where the release goes; None puts it in the run's folder.
     """
@@ -81,6 +76,7 @@ class RunConfig:
     tracking: Any
     sweep: SweepConfig
     seed: int = 0
+    holdout_share: float = 0.2
     num_rows: int | None = None
     release_dir: str | None = None
 
@@ -200,18 +196,23 @@ def _wanted(item: Mapping[str, Any]) -> str:
     return names.get(item["type"], item["msg"].removeprefix("Input should be ").lower())
 
 
-def _section(cls: type, node: Any, where: str, problems: list[Problem]) -> Any:
-    """Builds one dataclass from plain data; adds what is wrong to `problems` and then returns None."""
+def _section(cls: type, node: Any, where: str, problems: list[Problem], others: Iterable[str] = ()) -> Any:
+    """Builds one dataclass from plain data; adds what is wrong to `problems` and then returns None.
+
+    Args:
+      others: further names that a mistyped key may have meant.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     if not isinstance(node, Mapping):
         problems.append(Problem(where, f"Expected a group of settings, got {node!r}.", f"See conf/{where}/."))
         return None
+    prefix = f"{where}." if where else ""
     fields = {field.name for field in dataclasses.fields(cls) if field.init}
-    unknown = [key for key in node if key not in fields]
-    problems.extend(
-        Problem(f"{where}.{key}", "is not a known key.", nearest(str(key), sorted(fields))) for key in unknown
-    )
+    for key in node:
+        if key not in fields:
+            advice = nearest(str(key), sorted({*fields, *others}))
+            problems.append(Problem(f"{prefix}{key}", "is not a known key.", advice))
     # Strict JSON mode: "3" is not a number and true is not 1, but a list may become a tuple.
     text = json.dumps({key: value for key, value in node.items() if key in fields})
     try:
@@ -220,27 +221,39 @@ def _section(cls: type, node: Any, where: str, problems: list[Problem]) -> Any:
         problems.extend(_type_problems(error, where))
     except InvalidInput as error:
         problems.extend(
-            p if p.where.startswith(f"{where}.") else dataclasses.replace(p, where=f"{where}.{p.where}")
+            p if p.where.startswith(prefix) else dataclasses.replace(p, where=f"{prefix}{p.where}")
             for p in error.problems
         )
     return None
 
 
-def _top_level(plain: Mapping[str, Any], problems: list[Problem]) -> None:
-    """Checks the keys that belong to no group."""
-    known = {*SECTIONS, "generator", "seed", "num_rows", "release_dir", "sweep"}
-    problems.extend(
-        Problem(str(key), "is not a known key.", nearest(str(key), sorted(known)))
-        for key in plain
-        if key not in known
-    )
-    for key, least in (("seed", 0), ("num_rows", 1)):
-        value = plain.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            rule = f"Expected an integer that is at least {least}, got {value!r}."
-            problems.append(Problem(key, rule, f"Set {key}={least}, for example."))
-    if plain.get("seed") is None:
-        problems.append(Problem("seed", "is missing.", "Set seed=0, for example; it is public."))
+@dataclass(frozen=True, kw_only=True)
+class _Top:
+    """The settings that belong to no group."""
+
+    seed: int
+    holdout_share: float = 0.2
+    num_rows: int | None = None
+    release_dir: str | None = None
+
+    def __post_init__(self):
+        rules = [
+            ("seed", self.seed >= 0, "to be at least 0", "It is public."),
+            ("holdout_share", 0 <= self.holdout_share < 1, "in [0, 1)", "0.2 is usual."),
+            (
+                "num_rows",
+                self.num_rows is None or self.num_rows >= 1,
+                "to be at least 1",
+                "null takes the count.",
+            ),
+        ]
+        broken = [
+            (key, f"Expected {key}={getattr(self, key)} {rule}.", fix)
+            for key, ok, rule, fix in rules
+            if not ok
+        ]
+        if broken:
+            raise InvalidInput(SUBJECT, [Problem(*problem) for problem in broken])
 
 
 def _generator(node: Any, problems: list[Problem], light: bool) -> tuple[str, Any]:
@@ -291,7 +304,9 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
     plain = {str(key): value for key, value in node.items()}
-    _top_level(plain, problems)
+    groups = {*SECTIONS, "generator", "sweep"}
+    loose = {key: value for key, value in plain.items() if key not in groups}
+    top = _section(_Top, loose, "", problems, others=groups)
     sections = {
         key: _section(getattr(importlib.import_module(module), name), plain.get(key), key, problems)
         for key, (module, name) in SECTIONS.items()
@@ -301,5 +316,4 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     name, generator = _generator(plain.get("generator"), problems, light)
     if problems:
         raise InvalidInput(SUBJECT, problems)
-    top = {key: plain[key] for key in ("seed", "num_rows", "release_dir") if key in plain}
-    return RunConfig(**sections, sweep=sweep, generator_name=name, generator=generator, **top)
+    return RunConfig(**sections, sweep=sweep, generator_name=name, generator=generator, **vars(top))

@@ -89,7 +89,8 @@ def test_all_mistakes_are_shown_at_once_with_the_nearest_name(plain):
         ("evaluation.confidence", 1.5),
         ("evaluation.models", "boosting"),
         ("tracking.experiment", ""),
-        ("sweep.threads", 0),
+        ("sweep.resume", 3),
+        ("holdout_share", 1.0),
         ("seed", -1),
         ("seed", "0"),
         ("num_rows", 0),
@@ -110,7 +111,7 @@ def test_settings_flatten_to_what_one_types():
 
 def test_the_digest_tells_runs_apart_but_not_where_they_are_recorded():
     base = parse(composed()).digest
-    assert base == parse(composed("tracking=none", "release_dir=elsewhere", "sweep.threads=1")).digest
+    assert base == parse(composed("tracking=none", "release_dir=elsewhere", "sweep.resume=somewhere")).digest
     changed = {
         parse(composed(word)).digest for word in ("seed=1", "privacy.epsilon=2", "generator=independent")
     }
