@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.layers import FlatParameters, trainable_layers
 
 # A Gram-matrix norm whose terms cancel by more than this factor is recomputed from the per-unit gradient
 # itself.
@@ -26,75 +27,6 @@ _CANCELLATION = 1e-2
 # Float32 rounding of one unit's norm and of its clipped contribution, taken against ourselves.
 _ROUNDING = 1e-6
 _EXACT_ELEMENTS = 1 << 22  # of float64 per-unit gradients that are held at a time
-
-
-def _is_known(module: nn.Module, trainable: list[nn.Parameter]) -> bool:
-    if type(module) is nn.Linear:
-        return True
-    return bool(getattr(module, "per_unit_parameter", False)) and len(trainable) == 1
-
-
-def trainable_layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Lists the layers whose per-unit gradients can be book-kept, or names every one that cannot.
-
-    Raises:
-      InvalidInput: lists trainable modules of unknown type, batch normalisation of any kind (it mixes units
-        even
-        without parameters), and parameters shared by several modules.
-    """
-    layers, problems, owners = [], [], {}
-    for name, child in module.named_modules(remove_duplicate=True):
-        label = f"{name or 'private'} ({type(child).__name__})"
-        trainable = [p for p in child.parameters(recurse=False) if p.requires_grad]
-        if isinstance(child, nn.modules.batchnorm._NormBase):
-            problems.append(
-                Problem(
-                    label,
-                    "mixes units or keeps statistics of them.",
-                    "Use LayerNorm(elementwise_affine=False).",
-                )
-            )
-        elif getattr(child, "inplace", False):
-            problems.append(
-                Problem(label, "works in place, which hides layer outputs.", "Set inplace=False.")
-            )
-        elif trainable and not _is_known(child, trainable):
-            problems.append(
-                Problem(
-                    label,
-                    "has trainable parameters whose gradient per unit is unknown.",
-                    "Build private networks of nn.Linear and PerUnitParameter, or freeze it.",
-                )
-            )
-        elif trainable:
-            layers.append((name, child))
-        for parameter in trainable:
-            if owners.setdefault(parameter, label) != label:
-                problems.append(
-                    Problem(label, f"shares a parameter with {owners[parameter]}.", "Untie them.")
-                )
-    if not layers and not problems:
-        problems.append(Problem("private", "has no trainable parameter.", "Check requires_grad."))
-    if problems:
-        raise InvalidInput("the private network", problems)
-    return layers
-
-
-class FlatParameters:
-    """The trainable parameters of a module as slices of flat buffers, so that noise is one draw."""
-
-    def __init__(self, module: nn.Module):
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self._sizes = [p.numel() for p in self.parameters]
-        self.size = sum(self._sizes)
-
-    def zeros(self) -> Tensor:
-        """Allocates a buffer for one value per parameter."""
-        return self.parameters[0].new_zeros(self.size)
-
-    def views(self, flat: Tensor) -> list[Tensor]:
-        """Cuts `flat` into views shaped like the parameters, in order."""
-        return [piece.view_as(p) for piece, p in zip(flat.split(self._sizes), self.parameters)]
 
 
 @dataclass
@@ -116,13 +48,17 @@ class _Layer:
     calls: list[_Call] = field(default_factory=list)
 
 
+# A layer, its inputs (None without a weight) and output gradients, [unit feature] or [unit row feature].
+_Piece = tuple[_Layer, Tensor | None, Tensor]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clipped:
     """What clipping did to one batch. Internal: never released.
 
     Args:
       losses: one per unit.
-      norms: of each unit's gradient before clipping; for the rare unit that needed float64, after clipping.
+      norms: of each unit's gradient before clipping; 0 where it was not finite.
       factors: what each was multiplied by, at most 1; 0 where the gradient was not finite.
     """
 
@@ -156,6 +92,7 @@ class BookKeeper:
 
     def __init__(self, module: nn.Module):
         self.flat = FlatParameters(module)
+        self.names = [name for name, p in module.named_parameters() if p.requires_grad]
         self._slot = {id(p): i for i, p in enumerate(self.flat.parameters)}
         self._layers: list[_Layer] = []
         self._handles = []
@@ -200,12 +137,18 @@ class BookKeeper:
             self._recording = False
 
     def clipped_sum(
-        self, losses: Callable[[], Tensor], num: int, max_grad_norm: float, out: Tensor, *, scale: float = 1.0
-    ) -> Clipped:
+        self,
+        losses: Callable[[], Tensor | None],
+        num: int,
+        max_grad_norm: float,
+        out: Tensor,
+        *,
+        scale: float = 1.0,
+    ) -> Clipped | None:
         """Adds `scale` times the clipped sum of per-unit gradients to the flat buffer `out`.
 
         Args:
-          losses: runs the forward pass and returns one loss per unit, `[unit]`.
+          losses: runs the forward pass and returns one loss per unit, `[unit]`; with None, nothing is added.
           num: how many units that is; private, stays internal.
           max_grad_norm: public: the bound C.
           out: flat buffer, laid out as `self.flat`.
@@ -213,17 +156,25 @@ class BookKeeper:
         """
         with torch.enable_grad(), self._record():
             value = losses()
+        if value is None:
+            return None
         if value.shape != (num,):
             raise GuaranteeVoid(
                 "The objective must return one loss per unit, a vector. Do not reduce over axis 0."
             )
         pieces = self._backward(value, num)
-        norms, norm_factors = self._norms(pieces, num, max_grad_norm, value)
-        factors = norm_factors if scale == 1.0 else norm_factors * scale
-        self._accumulate(pieces, factors, out)
-        return Clipped(losses=value.detach(), norms=norms, factors=norm_factors)
+        norms, doubtful = _norms(pieces, value)
+        factors = clip_factors(norms, max_grad_norm)
+        if bool(doubtful.any()):
+            rows = doubtful.nonzero().squeeze(1)
+            exact, exact_factors = _exact_factors(pieces, rows, max_grad_norm)
+            self._add_exactly(pieces, rows, exact_factors * scale, out)
+            pieces = [_without(piece, rows) for piece in pieces]
+            norms[rows], factors[rows] = exact.to(norms.dtype), exact_factors.to(norms.dtype)
+        self._add(pieces, factors if scale == 1.0 else factors * scale, out)
+        return Clipped(losses=value.detach(), norms=norms, factors=factors)
 
-    def _backward(self, value: Tensor, num: int) -> list[tuple[_Layer, Tensor | None, Tensor]]:
+    def _backward(self, value: Tensor, num: int) -> list[_Piece]:
         """Backpropagates to the layers' outputs; returns each layer with its inputs and output gradients."""
         edges = [call.edge for layer in self._layers for call in layer.calls]
         if not edges or not value.requires_grad:
@@ -253,39 +204,14 @@ class BookKeeper:
             )
         return _by_unit(call.activations, num, layer.name)
 
-    def _norms(self, pieces, num: int, max_grad_norm: float, like: Tensor) -> tuple[Tensor, Tensor]:
-        squared = like.new_zeros(num)
-        plain = [(layer, a, g) for layer, a, g in pieces if g.ndim == 2]
-        if plain:
-            # One row per layer: ‖G_iᵀA_i‖² = ‖A_i‖²‖G_i‖², plus ‖G_i‖² for the bias.
-            inputs, outputs = like.new_zeros(2, len(plain), num)
-            bias = like.new_tensor([layer.bias is not None for layer, _, _ in plain])
-            for row, (layer, a, g) in enumerate(plain):
-                torch.linalg.vector_norm(g, dim=1, out=outputs[row])
-                if layer.weight is not None:
-                    torch.linalg.vector_norm(a, dim=1, out=inputs[row])
-            # Multiplied before squaring: a tiny G_i times a huge A_i must not underflow to zero.
-            squared = outputs.mul_(inputs.square_().add_(bias[:, None]).sqrt_()).square_().sum(0)
-        doubtful = torch.zeros_like(squared, dtype=torch.bool)
-        for layer, a, g in pieces:
-            if g.ndim == 3:
-                part, cancelled = _squared_norms_of_rows(layer, a, g)
-                squared = squared + part
-                doubtful |= cancelled
-        doubtful |= ~torch.isfinite(squared)
-        norms = squared.sqrt_()
-        if not bool(doubtful.any()):
-            return norms, clip_factors(norms, max_grad_norm)
-        return _clip_exactly(pieces, norms, doubtful, max_grad_norm)
-
-    def _accumulate(self, pieces, factors: Tensor, out: Tensor) -> None:
+    def _add(self, pieces: list[_Piece], factors: Tensor, out: Tensor) -> None:
+        """Adds (c ⊙ G)ᵀA per layer; the smaller of the two is the one that is scaled."""
         views = self.flat.views(out)
         for layer, a, g in pieces:
             weights = factors if g.ndim == 2 else factors.repeat_interleave(g.shape[1])
             g = g.reshape(-1, g.shape[-1])
             if layer.bias is not None:
-                view = views[self._slot[id(layer.bias)]]
-                view.view(-1).addmv_(g.t(), weights)
+                views[self._slot[id(layer.bias)]].view(-1).addmv_(g.t(), weights)
             if layer.weight is not None:
                 a = a.reshape(-1, a.shape[-1])
                 view = views[self._slot[id(layer.weight)]]
@@ -293,6 +219,50 @@ class BookKeeper:
                     view.addmm_((g * weights[:, None]).t(), a)
                 else:
                     view.addmm_(g.t(), a * weights[:, None])
+
+    def _add_exactly(self, pieces: list[_Piece], rows: Tensor, factors: Tensor, out: Tensor) -> None:
+        """Adds the contributions of the units in `rows`, computed in float64."""
+        finite = (factors > 0.0).nonzero().squeeze(1)
+        rows, factors = rows[finite], factors[finite]
+        for layer, a, g in pieces:
+            g64 = _with_rows(g[rows]).double() * factors[:, None, None]
+            g64 = g64.reshape(-1, g.shape[-1])
+            views = self.flat.views(out)
+            if layer.bias is not None:
+                views[self._slot[id(layer.bias)]].view(-1).add_(g64.sum(0))
+            if layer.weight is not None:
+                a64 = a[rows].reshape(-1, a.shape[-1]).double()
+                views[self._slot[id(layer.weight)]].add_(g64.t() @ a64)
+
+
+def _without(piece: _Piece, rows: Tensor) -> _Piece:
+    """Sets the units in `rows` to zero: their contributions were added already, or are not finite."""
+    layer, a, g = piece
+    return layer, None if a is None else a.index_fill(0, rows, 0.0), g.index_fill(0, rows, 0.0)
+
+
+def _norms(pieces: list[_Piece], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Per-unit gradient norms, and which of them float32 did not get right."""
+    squared = like.new_zeros(len(like))
+    doubtful = torch.zeros_like(squared, dtype=torch.bool)
+    plain = [(layer, a, g) for layer, a, g in pieces if g.ndim == 2]
+    if plain:
+        # One row per layer: ‖G_iᵀA_i‖² = ‖A_i‖²‖G_i‖², plus ‖G_i‖² for the bias.
+        inputs, outputs = like.new_zeros(2, len(plain), len(like))
+        bias = like.new_tensor([[layer.bias is not None] for layer, _, _ in plain])
+        for row, (layer, a, g) in enumerate(plain):
+            torch.linalg.vector_norm(g, dim=1, out=outputs[row])
+            if layer.weight is not None:
+                torch.linalg.vector_norm(a, dim=1, out=inputs[row])
+        # Multiplied before squaring: a tiny G_i times a huge A_i must not underflow to zero.
+        squared = outputs.mul_(inputs.square_().add_(bias).sqrt_()).square_().sum(0)
+    for layer, a, g in pieces:
+        if g.ndim == 3:
+            part, cancelled = _squared_norms_of_rows(layer, a, g)
+            squared += part
+            doubtful |= cancelled
+    doubtful |= ~torch.isfinite(squared)
+    return squared.sqrt_(), doubtful
 
 
 def _by_unit(tensor: Tensor, num: int, name: str) -> Tensor:
@@ -320,44 +290,31 @@ def _squared_norms_of_rows(layer: _Layer, a: Tensor | None, g: Tensor) -> tuple[
             gram = torch.bmm(a, a.transpose(1, 2)).mul_(torch.bmm(g, g.transpose(1, 2)))
             squared += gram.sum((1, 2)).clamp_(min=0)
         else:
-            step = max(1, _EXACT_ELEMENTS // (width * height))
-            for part in range(0, len(g), step):
-                stop = part + step
-                product = torch.bmm(g[part:stop].transpose(1, 2), a[part:stop])
-                squared[part:stop] += product.square_().sum((1, 2))
+            squared += _squares_of_products(a, g)
         scale += (lengths * torch.linalg.vector_norm(a, dim=2)).sum(1).square()
     return squared, squared < _CANCELLATION * scale
 
 
-def _clip_exactly(pieces, norms: Tensor, doubtful: Tensor, max_grad_norm: float) -> tuple[Tensor, Tensor]:
-    """Recomputes doubtful units in float64 and replaces their rows in `pieces` by clipped or zero ones."""
-    rows = doubtful.nonzero().squeeze(1)
-    squared = torch.zeros(len(rows), dtype=torch.float64, device=norms.device)
+def _exact_factors(pieces: list[_Piece], rows: Tensor, max_grad_norm: float) -> tuple[Tensor, Tensor]:
+    """Norms and clip factors of the units in `rows`, in float64; both 0 where a gradient is not finite."""
+    squared = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     for layer, a, g in pieces:
         g64 = _with_rows(g[rows]).double()
         if layer.bias is not None:
             squared += g64.sum(1).square().sum(1)
         if layer.weight is not None:
-            a64 = _with_rows(a[rows]).double()
-            step = max(1, _EXACT_ELEMENTS // (a64.shape[2] * g64.shape[2]))
-            for part in range(0, len(rows), step):
-                stop = part + step
-                product = torch.bmm(g64[part:stop].transpose(1, 2), a64[part:stop])
-                squared[part:stop] += product.square_().sum((1, 2))
+            squared += _squares_of_products(_with_rows(a[rows]).double(), g64)
     finite = torch.isfinite(squared)
-    exact = torch.where(finite, squared, 0.0).sqrt()
-    factors = (max_grad_norm / (exact * (1.0 + _ROUNDING) + 1e-6)).clamp(max=1.0)
-    for index, (layer, a, g) in enumerate(pieces):
-        # The factor goes into the output gradient in float64: a float32 factor would underflow.
-        shape = (-1,) + (1,) * (g.ndim - 1)
-        g = g.clone()
-        g[rows] = torch.where(finite.view(shape), g[rows].double() * factors.view(shape), 0.0).to(g.dtype)
-        if a is not None:
-            a = a.clone()
-            a[rows] = torch.where(finite.view(shape), a[rows], 0.0)
-        pieces[index] = (layer, a, g)
-    norms, all_factors = norms.clone(), clip_factors(norms, max_grad_norm)
-    # `Clipped` reports norm and factor; the rows are scaled already, so the sum weighs them by one.
-    norms[rows] = (exact * factors).to(norms.dtype)
-    all_factors[rows] = finite.to(norms.dtype)
-    return norms, all_factors
+    norms = torch.where(finite, squared, 0.0).sqrt()
+    return norms, torch.where(finite, clip_factors(norms, max_grad_norm), 0.0)
+
+
+def _squares_of_products(a: Tensor, g: Tensor) -> Tensor:
+    """‖Σ_r g_r a_rᵀ‖² per unit from the products themselves, a block of units at a time."""
+    size = a.shape[2] * g.shape[2]
+    step = max(1, _EXACT_ELEMENTS // size)
+    blocks = [
+        torch.bmm(gs.transpose(1, 2), rows).square_().sum((1, 2))
+        for rows, gs in zip(a.split(step), g.split(step))
+    ]
+    return torch.cat(blocks)

@@ -126,11 +126,9 @@ class PlainObjective(Protocol):
 
 
 # Optional methods, looked up by name on either objective:
-#   optimizers() -> list[Optimizer]       every optimizer, private and public, that a learning-rate schedule
-# scales
-#   averaged() -> nn.Module               the released module whose parameters `training.ema_decay` averages
-#   validation_loss(units, draw) -> float mean loss on a table that may be read: public units under DP,
-# held-out
-#                                         units without DP; called in eval mode without gradient, by early
-# stopping
+#   optimizers() -> list[Optimizer]        all optimizers, private and public, that a schedule scales
+#   averaged() -> nn.Module                the released module whose parameters `training.ema_decay` averages
+#   validation_loss(units, draw) -> float  mean loss on units that may be read freely (public ones under
+# privacy,
+#                                          held-out ones without), without gradient, modes restored after
 OPTIONAL_METHODS = ("optimizers", "averaged", "validation_loss")

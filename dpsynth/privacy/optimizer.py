@@ -7,7 +7,7 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
 from dpsynth.errors import GuaranteeVoid
-from dpsynth.privacy.clipping import FlatParameters
+from dpsynth.privacy.layers import FlatParameters
 from dpsynth.privacy.noise import Entropy
 
 
@@ -60,6 +60,7 @@ class FlatDPOptimizer(DPOptimizer):
         self._parameters = flat.parameters
         self._sum_views = flat.views(self.private_sum)
         self._gradient_views = flat.views(self.gradient)
+        self.public_views = flat.views(self.public_gradient)
         self.noise_second_moment = 0.0  # of the noise alone, in gradient units squared; internal
         self.zero_grad()
 

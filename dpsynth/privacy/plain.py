@@ -1,0 +1,93 @@
+"""Training without privacy: the published step of a model, and the usual controls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dpsynth.privacy.objective import PlainObjective
+from dpsynth.privacy.plan import TrainingConfig
+from dpsynth.privacy.progress import Progress, TrainingLog
+from dpsynth.privacy.schedule import EarlyStopping, LearningRates, WeightAverage
+
+
+def train_without_privacy(
+    objective: PlainObjective,
+    units: Tensor,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    on_step: Callable[[Progress], None] | None = None,
+) -> TrainingLog:
+    """Trains a model as published, with no privacy at all; what comes out is NON-PRIVATE.
+
+    Formal guarantee: none.
+
+    Args:
+      units: all units, on the CPU; a share of them may be held out for validation.
+      config: `steps`, or `epochs` times the objective's steps per epoch; schedule, average, validation and
+        early stopping. Batch sizes belong to the objective here.
+      seed: public; the split, latents and order.
+      on_step: called after each step with the step's losses.
+    Raises:
+      ValueError: neither steps nor epochs.
+    """
+    draw = torch.Generator(config.device).manual_seed(seed)
+    training, held_out = _split(units.to(config.device), config.validation_share, seed)
+    threads = torch.get_num_threads()
+    devices = list(range(torch.cuda.device_count())) if config.device != "cpu" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        try:
+            objective.bind(training)
+            return _run(objective, held_out, config, draw, seed, on_step)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _run(objective, held_out, config, draw, seed, on_step) -> TrainingLog:
+    steps = _num_steps(objective, config)
+    rates = LearningRates(objective, config, steps)
+    average = WeightAverage(objective, config.ema_decay)
+    stopping = EarlyStopping(objective, held_out, config, seed)
+    losses, done, began = [], 0, time.perf_counter()
+    while done < steps and not stopping.stopped:
+        rates.set(done)
+        found = objective.step(draw)
+        losses.append(found)
+        average.update()
+        done += 1
+        stopping.look(done)
+        if on_step:
+            on_step(Progress(steps_done=done, steps=steps, internal=found))
+    average.apply()
+    return TrainingLog(
+        steps=done,
+        seconds=time.perf_counter() - began,
+        losses=losses,
+        validation_losses=stopping.losses,
+    )
+
+
+def _num_steps(objective: PlainObjective, config: TrainingConfig) -> int:
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is None:
+        raise ValueError("Expected training.steps or training.epochs.")
+    return max(1, round(config.epochs * objective.steps_per_epoch))
+
+
+def _split(units: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Holds a share of units out, by a public shuffle."""
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"Expected training.validation_share={share} in [0, 1).")
+    num = int(share * len(units))
+    if num == 0:
+        return units, None
+    order = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed)).to(units.device)
+    return units[order[num:]], units[order[:num]]

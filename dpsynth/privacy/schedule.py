@@ -1,0 +1,152 @@
+"""What changes over the steps of a training: learning rates, weight averages, and when to stop.
+
+Learning rates follow the step number, never a private loss. Averages are post-processing. Stopping looks at
+units that may be read freely: public ones under privacy, held-out ones without.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpsynth.errors import InvalidInput, Problem
+from dpsynth.privacy.plan import TrainingConfig
+
+SCHEDULES = ("constant", "linear", "cosine")
+_PATIENCE = 3  # validations in a row without improvement before training stops
+
+
+def learning_rate_factor(step: int, *, steps: int, schedule: str, warmup_steps: int) -> float:
+    """Returns what the base learning rate is multiplied by at `step` (0, 1, …).
+
+    Rises linearly over the warm-up to 1, then stays, or falls to 0 at `steps` in a line or a half cosine.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    if schedule == "constant":
+        return 1.0
+    if schedule == "linear":
+        return 1.0 - progress
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    raise ValueError(f'Expected training.schedule="{schedule}" to be one of {", ".join(SCHEDULES)}.')
+
+
+class LearningRates:
+    """Scales the learning rates of an objective's optimizers by step."""
+
+    def __init__(self, objective: Any, config: TrainingConfig, steps: int):
+        self._steps, self._schedule, self._warmup = steps, config.schedule, config.warmup_steps
+        learning_rate_factor(0, steps=steps, schedule=config.schedule, warmup_steps=0)
+        self._groups = []
+        if config.schedule != "constant" or config.warmup_steps > 0:
+            for optimizer in _optimizers(objective):
+                for group in optimizer.param_groups:
+                    group.setdefault("initial_lr", group["lr"])
+                    self._groups.append(group)
+
+    def set(self, step: int) -> None:
+        """Sets the rates of step `step`."""
+        factor = learning_rate_factor(
+            step, steps=self._steps, schedule=self._schedule, warmup_steps=self._warmup
+        )
+        for group in self._groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def _optimizers(objective: Any) -> list[torch.optim.Optimizer]:
+    optimizers = list(objective.optimizers()) if hasattr(objective, "optimizers") else []
+    if hasattr(objective, "private_optimizer"):
+        private = objective.private_optimizer()
+        if not any(private is each for each in optimizers):
+            optimizers.append(private)
+    return optimizers
+
+
+class WeightAverage:
+    """Exponential average of the released module's parameters; free, because it only sees what is paid for.
+
+    The decay warms up as (1 + t) / (10 + t), so that a short run is not dominated by the initial weights.
+    """
+
+    def __init__(self, objective: Any, decay: float):
+        self._decay, self._updates = decay, 0
+        module = objective.averaged() if decay > 0.0 and hasattr(objective, "averaged") else None
+        self._parameters = [] if module is None else list(module.parameters())
+        self._averages = [p.detach().clone() for p in self._parameters]
+
+    def update(self) -> None:
+        """Takes the current parameters into the average."""
+        if self._parameters:
+            self._updates += 1
+            decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+            with torch.no_grad():
+                torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1.0 - decay)
+
+    def apply(self) -> None:
+        """Writes the averages into the module."""
+        with torch.no_grad():
+            for parameter, average in zip(self._parameters, self._averages):
+                if self._updates:
+                    parameter.copy_(average)
+
+    def state(self) -> dict[str, Any]:
+        return {"updates": self._updates, "averages": self._averages}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._updates = state["updates"]
+        for average, saved in zip(self._averages, state["averages"]):
+            average.copy_(saved)
+
+
+class EarlyStopping:
+    """Stops when the loss on freely readable units fails to improve by `early_stop_delta` three times.
+
+    Without validation units, or with early_stop_delta null, it never stops. The steps that are not taken stay
+    paid for: the charge is an upper bound.
+    """
+
+    def __init__(self, objective: Any, units: Tensor | None, config: TrainingConfig, seed: int):
+        self._objective, self._units, self._seed = objective, units, seed
+        self._every, self._delta = config.validation_every, config.early_stop_delta
+        self._best, self._waited = math.inf, 0
+        self.stopped = False
+        self.losses: list[tuple[int, float]] = []
+        if units is not None and not hasattr(objective, "validation_loss"):
+            rule = "cannot be validated: its objective has no validation_loss."
+            raise InvalidInput(
+                "the configuration",
+                [Problem("training.validation_share", f"This generator {rule}", "Set it to 0.")],
+            )
+
+    def look(self, done: int) -> None:
+        """Validates after `done` steps if it is time to."""
+        if self._units is None or done % self._every:
+            return
+        draw = torch.Generator(self._units.device).manual_seed(self._seed)
+        with torch.no_grad():
+            loss = float(self._objective.validation_loss(self._units, draw))
+        self.losses.append((done, loss))
+        if self._delta is None:
+            return
+        if loss < self._best - self._delta:
+            self._best, self._waited = loss, 0
+        else:
+            self._waited += 1
+            self.stopped = self._waited >= _PATIENCE
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "best": self._best,
+            "waited": self._waited,
+            "stopped": self.stopped,
+            "losses": [list(pair) for pair in self.losses],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._best, self._waited, self.stopped = state["best"], state["waited"], state["stopped"]
+        self.losses = [(step, loss) for step, loss in state["losses"]]
