@@ -56,8 +56,7 @@ def restore(series: pd.Series, column: Column) -> pd.Series:
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype if not series.isna().any() else object)
     if dtype == "object":
-        # A cast of text would leave NaN, which is what a file read as objects holds too.
-        return series.astype(object)
+        return series.astype(object).where(series.notna(), None)
     return series.astype(dtype)
 
 
@@ -105,7 +104,9 @@ def surrogate_keys(column: Column, num: int) -> pd.Series:
 def _restore_dates(series: pd.Series, column: Datetime, dtype: str) -> pd.Series:
     """Writes dates as text, or casts them; dates without a zone are UTC where the dtype has one."""
     if not pd.api.types.is_datetime64_any_dtype(series):
-        return series if dtype_name(series.dtype) == dtype else series.astype(dtype)
+        if not dtype.startswith("datetime64"):
+            return series if dtype_name(series.dtype) == dtype else series.astype(dtype)
+        series = pd.to_datetime(series.astype(object), format=column.format)
     if not dtype.startswith("datetime64"):
         return series.dt.strftime(column.format).astype(dtype)
     if "," not in dtype:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpsynth.data.dtypes import dtype_name
-from dpsynth.data.schema import Datetime, Schema
+from dpsynth.data.dtypes import dtype_name, restore
+from dpsynth.data.schema import Datetime, Identifier, Schema
 from dpsynth.data.table import name_problems
 from dpsynth.data.validation import check_columns
 from dpsynth.errors import InvalidInput, Problem
@@ -74,9 +74,10 @@ def read_dtypes(path: str | Path) -> dict[str, str]:
 
         _readable(path)
         with _refusing(path):
-            empty = pq.read_schema(path).empty_table().to_pandas()
+            arrow = pq.read_schema(path)
+            empty = arrow.empty_table().to_pandas()
         _refuse_names(path, list(empty.columns))
-        return {name: dtype_name(empty[name].dtype) for name in empty}
+        return {name: dtype_name(empty[name].dtype) for name in empty} | _noted_dtypes(arrow.pandas_metadata)
     frame = _read_text(path)
     _refuse_names(path, list(frame.columns))
     inferred = pd.read_csv(path, sep=_separator(path), encoding="utf-8-sig", low_memory=False)
@@ -133,6 +134,9 @@ def _read_parquet(path: Path, schema: Schema) -> pd.DataFrame:
         by_pandas = b"pandas" in (arrow.schema.metadata or {})
         _refuse_names(path, arrow.schema.names)
         frame = arrow.to_pandas(date_as_object=False).reset_index(drop=True)
+    for name, dtype in _noted_dtypes(arrow.schema.pandas_metadata).items():
+        if name in frame:
+            frame[name] = restore(frame[name], Identifier(name=name, dtype=dtype))
     for field in arrow.schema:
         if pa.types.is_decimal(field.type):
             frame[field.name] = frame[field.name].astype("float64")
@@ -143,6 +147,13 @@ def _read_parquet(path: Path, schema: Schema) -> pd.DataFrame:
             elif pa.types.is_boolean(field.type):
                 frame[field.name] = frame[field.name].astype("boolean")
     return frame
+
+
+def _noted_dtypes(notes: dict | None) -> dict[str, str]:
+    """Returns dtypes that pandas noted when it wrote a Parquet file, and that reading would change."""
+    kept = {"object": "unicode", "datetime64[s]": "datetime"}
+    columns = (notes or {}).get("columns", [])
+    return {c["name"]: c["numpy_type"] for c in columns if kept.get(c["numpy_type"]) == c["pandas_type"]}
 
 
 class _refusing:

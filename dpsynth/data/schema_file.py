@@ -107,10 +107,7 @@ def parse_schema(content: Any, subject: str) -> Schema:
     try:
         schema = Schema(columns=columns, **known)
     except InvalidInput as error:
-        # Columns that could not be read are no longer there: what follows from that is not a second problem.
-        problems += [
-            p for p in error.problems if not (found and p.where in ("columns", "target", "unit.column"))
-        ]
+        problems += [problem for problem in error.problems if not _follows(problem, found, content)]
         raise InvalidInput(subject, problems) from None
     if problems:
         raise InvalidInput(subject, problems)
@@ -148,6 +145,17 @@ def _columns(content: Any) -> tuple[tuple[Column, ...], list[Problem]]:
         problems += _unknown(given, KINDS[kind], subject=where)
         columns.append(KINDS[kind](**{k: v for k, v in given.items() if k in _keys(KINDS[kind])}))
     return tuple(columns), problems
+
+
+def _follows(problem: Problem, found: list[Problem], content: Mapping) -> bool:
+    """Says whether a problem only follows from columns that could not be read: then it is no second one."""
+    if not found or problem.where == "columns":
+        return bool(found)
+    listed = content.get("columns") if isinstance(content.get("columns"), list) else []
+    named = [item.get("name") for item in listed if isinstance(item, Mapping)]
+    unit = content.get("unit") if isinstance(content.get("unit"), Mapping) else {}
+    referred = {"target": content.get("target"), "unit.column": unit.get("column")}
+    return not listed or (problem.where in referred and referred[problem.where] in named)
 
 
 def _unknown(content: Mapping, cls: type, subject: str) -> list[Problem]:

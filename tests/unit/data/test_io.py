@@ -1,0 +1,285 @@
+"""Files give back what was written: names, order, dtypes, missing values; broken files get one message."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpsynth.data.dtypes import restore_frame, surrogate_keys, with_format
+from dpsynth.data.io import read_dtypes, read_table, write_table
+from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Identifier, Integer, Schema
+from dpsynth.errors import InvalidInput
+
+ENDINGS = [".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"]
+SCHEMA = Schema(
+    columns=(
+        Datetime(name="when", nullable=True, format="%Y-%m-%d %H:%M:%S"),
+        Continuous(name="x", nullable=True),
+        Integer(name="n, with comma", nullable=True),
+        Integer(name="m"),
+        Categorical(name='c "quoted"', nullable=True),
+        Categorical(name="k", values=(3, 1, 2), nullable=True),
+        Categorical(name="half", values=(0.5, 1.0)),
+        Boolean(name="b", nullable=True),
+        Boolean(name="öß"),
+        Identifier(name="id"),
+    )
+)
+# Texts that files use for missing values would come back as missing: they need declaring.
+letters = st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\x00", exclude_categories=("Cs",)), max_size=5
+)
+words = letters.filter(
+    lambda t: t not in ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "\ufeff")
+)
+moments = st.datetimes(pd.Timestamp(1700, 1, 1), pd.Timestamp(2200, 1, 1)).map(
+    lambda t: f"{t:%Y-%m-%d %H:%M:%S}"
+)
+ROW = st.tuples(
+    st.none() | moments,
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | st.integers(-(2**53), 2**53),
+    st.integers(-(2**53), 2**53),
+    st.none() | words,
+    st.sampled_from([None, 3, 1, 2]),
+    st.sampled_from([0.5, 1.0]),
+    st.sampled_from([None, True, False]),
+    st.booleans(),
+    words,
+)
+
+
+def _frame(rows):
+    names = [column.name for column in SCHEMA.columns]
+    cells = {name: pd.Series(list(column), dtype=object) for name, column in zip(names, zip(*rows))}
+    return restore_frame(pd.DataFrame(cells), SCHEMA)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@settings(max_examples=12, deadline=None)
+@given(rows=st.lists(ROW, min_size=2, max_size=6))
+def test_a_table_comes_back_as_it_was_written(ending, rows, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / f"table{ending}"
+    frame = _frame(rows)
+    write_table(frame, path, SCHEMA)
+    again = read_table(path, SCHEMA)
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+    assert with_format(SCHEMA, again) == SCHEMA
+
+
+DTYPES = {
+    "int8": pd.Series([1, 2], dtype="int8"),
+    "uint32": pd.Series([1, 2], dtype="uint32"),
+    "Int64": pd.Series([1, None], dtype="Int64"),
+    "UInt8": pd.Series([1, None], dtype="UInt8"),
+    "float32": pd.Series([0.5, np.nan], dtype="float32"),
+    "Float64": pd.Series([0.5, None], dtype="Float64"),
+    "bool": pd.Series([True, False]),
+    "boolean": pd.Series([True, None], dtype="boolean"),
+    "str": pd.Series(["a", None], dtype="str"),
+    "string": pd.Series(["a", None], dtype="string"),
+    "object": pd.Series(["a", None], dtype=object),
+    "category": pd.Series(["a", None], dtype="category"),
+    "datetime64[us]": pd.to_datetime(pd.Series(["2000-01-01", None])).astype("datetime64[us]"),
+    "datetime64[s]": pd.to_datetime(pd.Series(["2000-01-01", None])).astype("datetime64[s]"),
+    "datetime64[us, Europe/Berlin]": pd.to_datetime(pd.Series(["2000-01-01", None]))
+    .astype("datetime64[us]")
+    .dt.tz_localize("Europe/Berlin"),
+}
+KINDS = {"int": Integer, "uint": Integer, "float": Continuous, "bool": Boolean, "datetime": Datetime}
+
+
+def _every_dtype():
+    columns = []
+    for name in DTYPES:
+        kind = next((kind for start, kind in KINDS.items() if name.lower().startswith(start)), Categorical)
+        columns.append(kind(name=name, nullable=True))
+    return pd.DataFrame(DTYPES), Schema(columns=tuple(columns))
+
+
+@pytest.mark.parametrize("through", ["frame", "parquet"])
+def test_every_dtype_comes_back_and_is_written_down_in_the_schema(through, tmp_path):
+    frame, schema = _every_dtype()
+    source = frame
+    if through == "parquet":
+        source = tmp_path / "t.parquet"
+        write_table(frame, source)
+    again = read_table(source, schema)
+    pd.testing.assert_frame_equal(again, frame)
+    assert [str(d).replace(", UTC", "") for d in again.dtypes] == list(DTYPES)
+    public = with_format(schema, again)
+    released = restore_frame(again.astype(object), public)
+    pd.testing.assert_frame_equal(released, frame, check_categorical=False)
+
+
+def test_a_declared_dtype_holds_for_text_files_too(tmp_path):
+    columns = (
+        Integer(name="a", dtype="int8"),
+        Continuous(name="b", dtype="float32"),
+        Categorical(name="c", dtype="category"),
+    )
+    (tmp_path / "t.csv").write_text("a,b,c\n1,0.5,x\n2,1.5,y\n")
+    assert [str(d) for d in read_table(tmp_path / "t.csv", Schema(columns=columns)).dtypes] == [
+        "int8",
+        "float32",
+        "category",
+    ]
+
+
+def _plain_parquet(path, with_missing):
+    """Writes what other tools write: no notes of pandas."""
+    columns = {
+        "n": pa.array([1, 2, None if with_missing else 3], pa.int64()),
+        "b": pa.array([True, False, None if with_missing else True]),
+        "d": pa.array([0, 1, 2], pa.date32()),
+        "m": pa.array(["1.10", "2.20", "3.30"]).cast(pa.decimal128(5, 2)),
+        "c": pa.array(["x", "y", "x"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_missing_value_in_a_foreign_parquet_file_changes_no_dtype(tmp_path):
+    schema = Schema(
+        columns=(
+            Integer(name="n", nullable=True),
+            Boolean(name="b", nullable=True),
+            Datetime(name="d"),
+            Continuous(name="m"),
+            Categorical(name="c", values=("x", "y")),
+        )
+    )
+    found, naive = set(), set()
+    for with_missing in (False, True):
+        path = _plain_parquet(tmp_path / f"{with_missing}.parquet", with_missing)
+        found.add(tuple(map(str, read_table(path, schema).dtypes)))
+        naive.add(tuple(map(str, pd.read_parquet(path).dtypes)))
+    assert found == {("Int64", "boolean", "datetime64[ms]", "float64", "category")}
+    assert len(naive) == 2  # the twin: pandas' own reading tells whether a value is missing
+
+
+def test_large_whole_numbers_with_missing_ones_stay_exact(tmp_path):
+    large = 2**53 - 1
+    pq.write_table(pa.table({"n": pa.array([large, None, large - 1], pa.int64())}), tmp_path / "t.parquet")
+    frame = read_table(tmp_path / "t.parquet", Schema(columns=(Integer(name="n", nullable=True),)))
+    assert frame["n"].dropna().tolist() == [large, large - 1]
+
+
+def test_the_index_of_a_frame_is_left_out():
+    frame = pd.DataFrame({"a": [1, 2]}, index=["alice", "bob"])
+    assert read_table(frame, Schema(columns=(Integer(name="a"),))).index.tolist() == [0, 1]
+    assert frame.index.tolist() == ["alice", "bob"]
+
+
+def test_a_single_column_keeps_its_missing_rows(tmp_path):
+    schema = Schema(columns=(Integer(name="a", nullable=True),))
+    frame = pd.DataFrame({"a": pd.Series([1, None, 3, None], dtype="Int64")})
+    write_table(frame, tmp_path / "t.csv", schema)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv", schema), frame)
+
+
+def test_a_schema_says_how_missing_values_and_dates_are_written(tmp_path):
+    columns = (
+        Datetime(name="d", format="%d/%m/%Y", nullable=True, dtype="datetime64[us]"),
+        Integer(name="n"),
+    )
+    schema = Schema(columns=columns, missing=("?",))
+    frame = pd.DataFrame(
+        {"d": pd.to_datetime(pd.Series(["2001-02-03", None])).astype("datetime64[us]"), "n": [1, 2]}
+    )
+    write_table(frame, tmp_path / "t.csv", schema)
+    assert (tmp_path / "t.csv").read_text() == "d,n\n03/02/2001,1\n?,2\n"
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv", schema), frame)
+
+
+def test_equal_tables_make_equal_gzip_files(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2]})
+    for name in ("one.csv.gz", "two.csv.gz"):
+        write_table(frame, tmp_path / name)
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.csv.gz", "two.csv.gz"))
+    assert gzip.decompress(one) == gzip.decompress(two)
+
+
+SMALL = Schema(columns=(Integer(name="a"), Categorical(name="b")))
+LATIN = "a,b\n1,Größe\n2,x\n".encode("latin-1")
+FILES = {
+    "empty.csv": (b"", "Is empty"),
+    "blank.csv": (b"\n\n", "Is empty"),
+    "header.csv": (b"a,b\n", "Has no rows"),
+    "one_row.csv": (b"a,b\n1,x\n", "Has fewer than 2 rows"),
+    "latin.csv": (LATIN, "Is not UTF-8 text"),
+    "latin.csv.gz": (gzip.compress(LATIN), "Is not UTF-8 text"),
+    "wide.csv": ("a,b\n1,x\n2,y\n".encode("utf-16"), "Is not UTF-8 text"),
+    "ragged.csv": (b"a,b\n1,x\n2,y,z\n", "do not all have as many cells"),
+    "quote.csv": (b'a,b\n1,"x\n2,y\n', "quote is not closed"),
+    "separator.csv": (b"a;b\n1;x\n2;y\n", "Is declared but not in the table"),
+    "twice.csv": (b"a,b,a\n1,x,1\n2,y,2\n", "column 'a': Its name occurs more than once"),
+    "missing.csv": (b"a\n1\n2\n", "column 'b': Is declared but not in the table"),
+    "extra.csv": (b"a,b,z\n1,x,1\n2,y,2\n", "column 'z': Is not declared"),
+    "case.csv": (b"A,b\n1,x\n2,y\n", "Known: A" ),
+    "near.csv": (b"a,b_\n1,x\n2,y\n", "Did you mean 'b_'?"),
+    "no.csv.gz": (b"not gzip", "Is not a complete gzip file"),
+    "cut.csv.gz": (gzip.compress(b"a,b\n" + b"1,x\n" * 9999)[:40], "Is not a complete gzip file"),
+    "no.parquet": (b"not parquet", "Cannot be read"),
+    "empty.parquet": (b"", "Is empty"),
+    "table.xlsx": (b"x", "Its ending '.xlsx' is unknown"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_broken_file_gets_one_message_that_says_what_to_do(name, tmp_path):
+    content, rule = FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput) as caught:
+        read_table(tmp_path / name, SMALL)
+    assert rule in str(caught.value)
+    assert name in str(caught.value)
+    assert all(problem.fix for problem in caught.value.problems)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="No such file"):
+        read_table(tmp_path / "none.csv", SMALL)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n", encoding="utf-8-sig")
+    assert list(read_table(tmp_path / "t.csv", SMALL)) == ["a", "b"]
+
+
+def test_names_that_are_no_text_are_refused():
+    with pytest.raises(InvalidInput, match="column 0: Is not declared"):
+        read_table(pd.DataFrame({0: [1, 2], "a": [1, 2], "b": ["x", "y"]}), SMALL)
+
+
+def test_dtypes_of_a_parquet_file_are_read_without_its_values(tmp_path, monkeypatch):
+    frame, _ = _every_dtype()
+    write_table(frame, tmp_path / "t.parquet")
+    monkeypatch.setattr(pq, "read_table", lambda *a, **k: pytest.fail("values were read"))
+    found = read_dtypes(tmp_path / "t.parquet")
+    assert found == {name: name for name in DTYPES}
+
+
+def test_dtypes_of_text_files_are_inferred(tmp_path):
+    (tmp_path / "t.tsv").write_text("a\tb\tc\td\n1\t0.5\tTrue\tx\n2\t\tFalse\ty\n")
+    assert read_dtypes(tmp_path / "t.tsv") == {"a": "int64", "b": "float64", "c": "bool", "d": "str"}
+
+
+@pytest.mark.parametrize("content", ["a,a\n1,2\n", "a,\n1,2\n"])
+def test_dtypes_of_a_file_without_proper_names_are_refused(content, tmp_path):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(InvalidInput):
+        read_dtypes(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("dtype", [None, "int64", "Int32", "str", "string", "object", "category", "float64"])
+def test_surrogate_keys_are_fresh_and_unique(dtype):
+    keys = surrogate_keys(Identifier(name="id", dtype=dtype), 12)
+    assert keys.nunique() == 12
+    assert str(keys.dtype) == (dtype or "str")
+    assert [str(int(float(key))) for key in keys] == [str(n) for n in range(12)]
