@@ -191,10 +191,10 @@ def compose(parts: Ingredients, grid: float):
     """The privacy loss distribution of everything but the failure events, or None when there is nothing."""
     pld = _gaussian_pld(parts.gaussian, grid)
     for (rate, noise_multiplier), steps in parts.sampled.items():
-        step = step_pld(rate, noise_multiplier, grid).selfcompose(steps)
+        step = step_pld(rate, noise_multiplier, grid).self_compose(steps)
         pld = step if pld is None else pld.compose(step)
     for each in sorted(set(parts.choices)):
-        choice = _choice_pld(each, grid).selfcompose(parts.choices.count(each))
+        choice = _choice_pld(each, grid).self_compose(parts.choices.count(each))
         pld = choice if pld is None else pld.compose(choice)
     return pld
 

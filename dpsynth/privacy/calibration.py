@@ -121,7 +121,7 @@ def training_noise_multiplier(
     rest = compose(fixed, grid)
 
     def cost(noise_multiplier: float) -> float:
-        pld = step_pld(sample_rate, noise_multiplier, grid).selfcompose(steps)
+        pld = step_pld(sample_rate, noise_multiplier, grid).self_compose(steps)
         pld = pld if rest is None else pld.compose(rest)
         return round_up(pld.get_epsilon_for_delta(left) + SLACK)
 
@@ -147,7 +147,7 @@ def largest_steps(
     rest, step = compose(fixed, GRID), step_pld(sample_rate, noise_multiplier, GRID)
 
     def fits(steps: int) -> bool:
-        pld = step.selfcompose(steps)
+        pld = step.self_compose(steps)
         pld = pld if rest is None else pld.compose(rest)
         return round_up(pld.get_epsilon_for_delta(left) + SLACK) <= epsilon
 
@@ -176,7 +176,7 @@ def epsilon_curve(
     rest, step = compose(fixed, GRID), step_pld(sample_rate, noise_multiplier, GRID)
     curve = []
     for count in steps:
-        pld = rest if count == 0 else step.selfcompose(count)
+        pld = rest if count == 0 else step.self_compose(count)
         pld = pld if rest is None or count == 0 else pld.compose(rest)
         curve.append(0.0 if pld is None else round_up(pld.get_epsilon_for_delta(left) + SLACK))
     return curve
