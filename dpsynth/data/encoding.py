@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.dtypes import restore
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.schema import Schema
@@ -187,7 +188,7 @@ class TableEncoder:
     def decode(
         self, packed: np.ndarray, *, seed: int, conditions: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Turns packed rows into a table of the modelled columns.
+        """Turns packed rows into a table of the modelled columns, in the dtypes that the schema declares.
 
         Args:
           seed: public; draws values inside cells and groups.
@@ -197,7 +198,7 @@ class TableEncoder:
         for index, (name, codec) in enumerate(self.codecs.items()):
             part = packed[:, start : start + len(codec.parts)]
             start += len(codec.parts)
-            column = codec.decode(part, np.random.default_rng([seed, index]))
+            column = restore(codec.decode(part, np.random.default_rng([seed, index])), codec.cells.column)
             if conditions and name in conditions:
                 value = pd.Series([conditions[name]] * len(column), index=column.index, name=name)
                 column = value.astype(column.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from types import ModuleType
@@ -87,11 +87,14 @@ def load_generator(name: str) -> ModuleType:
 
 
 @contextmanager
-def seeded(seed: int):
-    """Makes weights from a public seed and leaves torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+def seeded(seed: int) -> Iterator[None]:
+    """Makes weights from a public seed, and puts torch's generator back as it was."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def public_draw(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -183,9 +183,8 @@ class Generator:
         columns = [cells.column for cells in statistics.domain.cells]
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
-        joint = layout.width + conditions.width
+        inputs, joint = widths.embedding + conditions.width, layout.width + conditions.width
         with seeded(seed):
-            inputs = widths.embedding + conditions.width
             network = GeneratorNet(inputs, widths.generator, layout.width)
             critic = Critic(joint, widths.critic, self.config.dropout, self.config.pac)
         self.players = Players(
