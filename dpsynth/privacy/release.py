@@ -1,0 +1,218 @@
+"""A Release: the only thing that leaves. Five files, each on an allow-list, none of them a pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Statistics
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.certificate import CERTIFICATE, FILES, VERSION, file_digest, make_certificate
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.noise import Entropy
+from dpsynth.privacy.records import canonical
+from dpsynth.privacy.verify import verify
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+__all__ = ["Release", "verify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What a run gives away. Everything in it is public or released; loading needs no private data.
+
+    Formal guarantee: holds declared facts, bought answers, the released weights and rows made from them; all
+    of it is post-processing of the events in the ledger. Nothing else can be put in: the fields are an
+    allow-list, weights must be tensors and facts plain JSON.
+
+    Args:
+      schema: public.
+      statistics: bought.
+      encoder: the encoder's own facts (`to_dict`): arithmetic on schema and statistics.
+      generator: name of the method and its public settings: {"name": …, "config": {…}}.
+      weights: of the module that may be sampled again.
+      synthetic: generated rows.
+      seed: public.
+      ledger: all lines of the ledger.
+      certificate: what is claimed, by whom computed, with which gaps.
+      versions: of the software.
+    """
+
+    schema: Schema
+    statistics: Statistics
+    encoder: Mapping[str, Any]
+    generator: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
+    synthetic: pd.DataFrame
+    seed: int
+    ledger: Sequence[Mapping[str, Any]]
+    certificate: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        schema: Schema,
+        statistics: Statistics,
+        encoder: Mapping[str, Any],
+        generator: str,
+        config: Any,
+        weights: Mapping[str, torch.Tensor],
+        synthetic: pd.DataFrame,
+        seed: int,
+        ledger: Ledger,
+        entropy: Entropy,
+    ) -> Release:
+        """Assembles a release and certifies it by the ledger.
+
+        Args:
+          config: the generator's public settings, a dataclass or a mapping.
+          ledger: every event that was charged must be finished.
+        Raises:
+          GuaranteeVoid: the ledger has an open event, or something is not on the allow-list.
+        """
+        open_events = [
+            record["event"]
+            for record in ledger.records
+            if record["kind"] == "charge" and not ledger.is_finished(record["event"])
+        ]
+        if open_events:
+            raise GuaranteeVoid(f"{open_events[0]!r} is not finished; resume the run before releasing.")
+        settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
+        return cls(
+            schema=schema,
+            statistics=statistics,
+            encoder=_plain("encoder", encoder),
+            generator=_plain("generator", {"name": generator, "config": settings}),
+            weights=_tensors(weights),
+            synthetic=synthetic,
+            seed=int(seed),
+            ledger=tuple(ledger.records),
+            certificate=make_certificate(ledger.records, schema, entropy.name),
+            versions=_versions(),
+        )
+
+    @property
+    def private(self) -> bool:
+        return bool(self.certificate["private"])
+
+    @property
+    def claim(self) -> str:
+        """`epsilon=…, delta=…`, `NON-PRIVATE` or `VOID`."""
+        return str(self.certificate["claim"])
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the release into a new or empty folder, the certificate (with the files' hashes) last."""
+        from safetensors.torch import save_file
+
+        from dpsynth.data.io import write_table
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise GuaranteeVoid(f"{folder} is not empty; a release is written into a folder of its own.")
+        facts = {
+            "version": VERSION,
+            "schema": self.schema.to_dict(),
+            "statistics": self.statistics.to_dict(),
+            "encoder": self.encoder,
+            "generator": self.generator,
+            "seed": self.seed,
+            "versions": self.versions,
+        }
+        write_table(_bare(self.synthetic), folder / "synthetic.parquet")
+        save_file({name: tensor.contiguous() for name, tensor in self.weights.items()}, folder / FILES[1])
+        _write_json(folder / "release.json", facts)
+        _write_json(folder / "ledger.json", {"records": list(self.ledger)})
+        hashes = {name: file_digest(folder / name) for name in FILES}
+        _write_json(folder / CERTIFICATE, {**self.certificate, "files": hashes})
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Release:
+        """Reads a release; needs no private data.
+
+        Raises:
+          GuaranteeVoid: a file is missing or was changed after the certificate was written.
+        """
+        import pandas as pd
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        missing = [name for name in (*FILES, CERTIFICATE) if not (folder / name).is_file()]
+        if missing:
+            raise GuaranteeVoid(f"{folder} is not a release: {', '.join(missing)} is missing.")
+        certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8"))
+        changed = [n for n in FILES if certificate.get("files", {}).get(n) != file_digest(folder / n)]
+        if changed:
+            raise GuaranteeVoid(f"{', '.join(changed)} in {folder} was changed after it was certified.")
+        facts = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+        if facts.get("version") != VERSION:
+            raise GuaranteeVoid(f"{folder} has another format; read it with dpsynth {facts.get('versions')}.")
+        schema = Schema.from_dict(facts["schema"])
+        return cls(
+            schema=schema,
+            statistics=Statistics.from_dict(facts["statistics"], schema),
+            encoder=facts["encoder"],
+            generator=facts["generator"],
+            weights=load_file(folder / FILES[1]),
+            synthetic=pd.read_parquet(folder / "synthetic.parquet"),
+            seed=facts["seed"],
+            ledger=tuple(json.loads((folder / "ledger.json").read_text(encoding="utf-8"))["records"]),
+            certificate={key: value for key, value in certificate.items() if key != "files"},
+            versions=facts["versions"],
+        )
+
+
+def _bare(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows without what Parquet would carry along: attributes, the index, categories that no row has."""
+    bare = frame.copy(deep=False)
+    bare.attrs = {}
+    for name in bare.columns:
+        if bare[name].dtype == "category":
+            bare[name] = bare[name].cat.remove_unused_categories()
+    return bare.reset_index(drop=True)
+
+
+def _plain(where: str, content: Any) -> Any:
+    """Returns content as JSON would read it back; refuses anything that is not plain."""
+    try:
+        return json.loads(canonical(content))
+    except (TypeError, ValueError) as error:
+        raise GuaranteeVoid(f"{where} holds something that is not plain JSON: {error}") from None
+
+
+def _tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    import torch
+
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+            raise GuaranteeVoid(f"The weight {name!r} is a {type(tensor).__name__}, not a tensor.")
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("dpsynth", "torch", "opacus", "dp-accounting", "opendp", "randomgen", "numpy", "pandas")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

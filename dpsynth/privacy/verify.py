@@ -1,0 +1,200 @@
+"""Checks a release without trusting who made it: files, ledger, epsilon by two accountants, parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpsynth.data.schema import Schema
+from dpsynth.errors import DpsynthError
+from dpsynth.privacy.certificate import CERTIFICATE, FILES, claim, file_digest, finite_or_none
+from dpsynth.privacy.records import check_chain, event_from_dict, spent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """All checks of one release.
+
+    Args:
+      claim: what the certificate states.
+      checks: in order.
+    """
+
+    claim: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def table(self) -> str:
+        """The checks for people."""
+        width = max(len(check.name) for check in self.checks)
+        lines = [f"{'ok  ' if c.passed else 'FAIL'}  {c.name:<{width}}  {c.detail}" for c in self.checks]
+        verdict = "verified" if self.passed else "NOT VERIFIED"
+        return "\n".join([*lines, f"{verdict}: {self.claim}"])
+
+
+def verify(folder: str | Path) -> Verification:
+    """Recomputes what a release claims.
+
+    Formal guarantee: a pass means that the ledger's events, at the parameters written there, compose to at
+    most the claimed epsilon at the claimed delta, and that released noise levels match them. That the code
+    which wrote the ledger did add that noise is for `experiments.audit` and the tests.
+    Edge cases: a non-private release passes if it says so; a void one fails; unreadable files fail.
+    """
+    folder = Path(folder)
+    checks: list[Check] = []
+    stated = "nothing readable"
+    try:
+        for check in _file_checks(folder):
+            checks.append(check)
+        certificate = _json(folder / CERTIFICATE)
+        stated = str(certificate.get("claim"))
+        records = _json(folder / "ledger.json")["records"]
+        facts = _json(folder / "release.json")
+        for check in _content_checks(certificate, records, facts):
+            checks.append(check)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, DpsynthError) as error:
+        checks.append(Check(name="readable", passed=False, detail=f"{type(error).__name__}: {error}"))
+    return Verification(claim=stated, checks=tuple(checks))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _file_checks(folder: Path) -> Iterator[Check]:
+    allowed = {*FILES, CERTIFICATE}
+    present = {path.name for path in folder.iterdir()}
+    wrong = [*(f"{n} is missing" for n in sorted(allowed - present))]
+    wrong += [f"{n} does not belong here" for n in sorted(present - allowed)]
+    yield Check(name="files", passed=not wrong, detail=", ".join(wrong) or "the five files, nothing else")
+    hashes = _json(folder / CERTIFICATE).get("files", {})
+    changed = [n for n in FILES if n in present and hashes.get(n) != file_digest(folder / n)]
+    detail = f"changed: {', '.join(changed)}" if changed else "as certified"
+    yield Check(name="hashes", passed=not changed, detail=detail)
+
+
+def _content_checks(
+    certificate: Mapping[str, Any], records: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> Iterator[Check]:
+    faults = check_chain(records)
+    yield Check(name="ledger", passed=not faults, detail=" ".join(faults) or f"{len(records)} lines in order")
+    plan, schema = records[0]["plan"], Schema.from_dict(facts["schema"])
+    void = [record["reason"] for record in records if record["kind"] == "void"]
+    yield Check(name="not void", passed=not void, detail="; ".join(void) or "nothing voids the claim")
+    charged = [record["event"] for record in records if record["kind"] == "charge"]
+    finished = {record["event"] for record in records if record["kind"] == "finish"}
+    left = [event for event in charged if event not in finished]
+    yield Check(
+        name="finished", passed=not left, detail=f"open: {left}" if left else f"{len(charged)} events"
+    )
+    wrong = list(_statement_faults(certificate, plan, void, schema))
+    yield Check(
+        name="statement", passed=not wrong, detail=" ".join(wrong) or "certificate, plan, schema agree"
+    )
+    wrong = list(_parameter_faults(plan, facts, schema))
+    yield Check(name="parameters", passed=not wrong, detail=" ".join(wrong) or "noise as planned everywhere")
+    yield _epsilon_check(certificate, records)
+
+
+def _statement_faults(
+    certificate: Mapping[str, Any], plan: Mapping[str, Any], void: Sequence[str], schema: Schema
+) -> Iterator[str]:
+    guarantee = plan["guarantee"]
+    if certificate["claim"] != claim(plan, void):
+        yield f"The claim is {certificate['claim']!r}, the ledger supports {claim(plan, void)!r}."
+    for key in ("unit", "max_rows", "neighbours", "epsilon"):
+        if certificate[key] != guarantee[key]:
+            yield f"{key} is {certificate[key]!r}, the plan has {guarantee[key]!r}."
+    if plan["private"] and certificate["delta"] != guarantee["delta"]:
+        yield f"delta is {certificate['delta']!r}, the plan has {guarantee['delta']!r}."
+    if guarantee["unit"] != (schema.unit.column or "row") or guarantee["max_rows"] != schema.unit.max_rows:
+        yield "The schema has another unit."
+    if certificate["schema"] != schema.digest:
+        yield "The schema is not the certified one."
+
+
+def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+    """Events against the plan's constants, sensitivities against the schema, noise in released answers."""
+    from dpsynth.privacy.accounting import Ingredients
+
+    rows = schema.unit.max_rows
+    open_kinds = [kind for _, kind in schema.undeclared]
+    sensitivity = {
+        "count": 1.0,
+        "columns/range": rows * math.sqrt(open_kinds.count("bounds")),
+        "columns/narrow": rows * math.sqrt(open_kinds.count("bounds")),
+        "columns/values": rows * math.sqrt(open_kinds.count("values")),
+        "columns/histograms": rows * math.sqrt(len(schema.modelled)),
+    }
+    events = {event["name"]: event for event in plan["events"]}
+    for name, event in events.items():
+        noise, parts = event["noise_multiplier"], Ingredients.of([event_from_dict(event["event"])])
+        if not math.isclose(event["sensitivity"], sensitivity.get(name, event["sensitivity"])):
+            yield f"{name} has the wrong sensitivity."
+        if not plan["private"]:
+            continue
+        if name == "training":
+            constants = plan["training"]
+            key = (constants["sample_rate"], constants["noise_multiplier"])
+            one = {key: constants["steps"]} if key[0] < 1.0 else {}
+            full = 0.0 if one else constants["steps"] / constants["noise_multiplier"] ** 2
+            same = parts.sampled == one and math.isclose(parts.gaussian, full)
+            if not same or noise != constants["noise_multiplier"]:
+                yield "training charges other constants than it uses."
+        elif not (math.isclose(parts.gaussian, noise**-2) and math.isclose(parts.failure, event["failure"])):
+            yield f"{name} charges another noise than it uses."
+    statistics = facts["statistics"]
+    levels = {m["noise_stddev"] for m in statistics["fine"].values()}
+    expected = events["columns/histograms"]["noise_multiplier"] * events["columns/histograms"]["sensitivity"]
+    if not all(math.isclose(level, expected) for level in levels):
+        yield "Released histograms have another noise than was paid for."
+    if (
+        len(statistics["marginals"]) * rows**2
+        > events.get("marginals", {"sensitivity": 0.0})["sensitivity"] ** 2 + 1e-9
+    ):
+        yield "More joint histograms are released than were paid for."
+    for marginal in statistics["marginals"]:
+        paid = events.get("marginals", {"noise_multiplier": math.nan, "sensitivity": 1.0})
+        if not math.isclose(marginal["noise_stddev"], paid["noise_multiplier"] * paid["sensitivity"]):
+            yield "A released joint histogram has another noise than was paid for."
+
+
+def _epsilon_check(certificate: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Check:
+    plan, accounts = records[0]["plan"], spent(records)
+    if not plan["private"]:
+        return Check(name="epsilon", passed=True, detail="infinite, as stated")
+    found = {
+        "pld": finite_or_none(accounts.pld),
+        "rdp_dp_accounting": finite_or_none(accounts.rdp),
+        "rdp_opacus": finite_or_none(accounts.rdp_opacus),
+    }
+    detail = ", ".join(f"{name} {value}" for name, value in found.items())
+    stated = certificate["accountants"]
+    same = all(
+        value is not None and stated[name] is not None and math.isclose(stated[name], value, rel_tol=1e-4)
+        for name, value in found.items()
+    )
+    within = accounts.pld <= plan["guarantee"]["epsilon"]
+    if not within:
+        detail += f"; above the declared {plan['guarantee']['epsilon']}"
+    if not accounts.agree:
+        detail += "; the accountants disagree"
+    if not same:
+        detail += f"; the certificate states {stated}"
+    return Check(name="epsilon", passed=within and accounts.agree and same, detail=detail)
