@@ -88,6 +88,11 @@ def run(
     except InvalidInput as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except ValueError as error:
+        if not asks_only:
+            raise
+        print(error, file=sys.stderr)  # Hydra's own: flags that exclude each other
+        sys.exit(2)
     except JobFailed:
         sys.exit(1)
     except DpsynthError as error:

@@ -1,0 +1,89 @@
+"""A run while it trains: a bar on the terminal, epsilon and losses in the tracker."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpsynth.pipeline import Plan
+    from dpsynth.privacy.progress import Progress
+    from dpsynth.tracking import Tracker
+
+_POINTS = 40  # of the epsilon curve; each costs a composition
+_LOSSES = 200  # logged losses per run, at most
+_BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps {elapsed}<{remaining}{postfix}"
+
+
+def epsilon_steps(steps: int, points: int = _POINTS) -> list[int]:
+    """Returns the steps after which epsilon is reported: few, evenly spread, the last one among them."""
+    return sorted({min(steps, 1), *(round(i * steps / points) for i in range(1, points + 1))})
+
+
+def epsilon_after(plan: Plan) -> dict[int, float]:
+    """Returns epsilon spent after some of the steps, beside the plan's other events; public."""
+    from dpsynth.privacy.accounting import epsilon_curve
+
+    constants = plan.training
+    if not plan.private or constants is None:
+        return {}
+    steps = epsilon_steps(constants.steps)
+    curve = epsilon_curve(
+        plan.before_training(),
+        sample_rate=constants.sample_rate,
+        noise_multiplier=constants.noise_multiplier,
+        steps=steps,
+        delta=plan.guarantee.delta,
+    )
+    return dict(zip(steps, curve))
+
+
+class StepLog:
+    """Receives the training core's progress; see `Progress`."""
+
+    def __init__(self, tracker: Tracker, bar, curve: dict[int, float]):
+        self.tracker, self.bar, self.curve, self._shown = tracker, bar, curve, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        done, total = progress.steps_done, progress.steps
+        if self.bar.total != total:
+            self.bar.reset(total)
+        self.bar.update(done - self.bar.n)
+        spent = self.curve.get(done)
+        if spent is not None and math.isfinite(spent):
+            self.tracker.metric("privacy/epsilon", spent, done)
+            self.bar.set_postfix_str(f"epsilon so far {spent:.3f}", refresh=False)
+        if done % max(1, total // _LOSSES) == 0 or done == total:
+            self.tracker.metrics(
+                {f"internal/{name}": value for name, value in progress.internal.items()}, done
+            )
+
+
+@contextmanager
+def shown(label: str, tracker: Tracker, plan: Plan, *, bar: bool) -> Iterator[StepLog]:
+    """Shows a bar for as long as the block lasts.
+
+    Args:
+      label: what stands before the bar.
+      bar: draw it; parallel jobs would write over each other's.
+    """
+    from tqdm import tqdm
+
+    start = time.perf_counter()
+    line = tqdm(
+        total=plan.training.steps if plan.training else None,
+        desc=label,
+        unit="step",
+        disable=not bar,
+        mininterval=0.1 if sys.stderr.isatty() else 5.0,
+        bar_format=_BAR,
+    )
+    try:
+        with line:
+            yield StepLog(tracker, line, epsilon_after(plan))
+    finally:
+        tracker.metric("seconds/pipeline", time.perf_counter() - start)

@@ -1,0 +1,148 @@
+"""What surrounds the jobs of a sweep: the parent run, the points that need not run again, the frontier."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from dpsynth import tracking
+from dpsynth.config import RunConfig
+from experiments.command_line import JobFailed
+from experiments.overrides import CommandLine
+from experiments.points import FINISHED, RESULT, Point, aligned, collect, indented, summary_text, table
+
+_MARK = "point.txt"  # holds the digest of the point that works in a folder
+
+
+def quoted(text: str) -> str:
+    """Writes a value so that Hydra's grammar takes it literally."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def place(config: RunConfig) -> tuple[Path, Point | None]:
+    """Returns where a point works, and its result when the sweep that is resumed has it already.
+
+    A point is known by its digest: the order of the points, and with it Hydra's numbering, may change between
+    a sweep and its resumption. A point that was begun goes on in its own folder, where its ledger is.
+    """
+    if config.sweep.resume is not None:
+        for mark in sorted(Path(config.sweep.resume).glob(f"*/{_MARK}")):
+            if mark.read_text(encoding="utf-8").strip() == config.digest:
+                result = mark.parent / RESULT
+                point = Point.load(result) if result.exists() else None
+                return mark.parent, point if point is not None and point.status == FINISHED else None
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / _MARK).exists():  # the number belonged to another point
+        folder = folder.with_name(f"{folder.name}-{config.digest[:12]}")
+        folder.mkdir(exist_ok=True)
+    (folder / _MARK).write_text(f"{config.digest}\n", encoding="utf-8")
+    return folder, None
+
+
+def runs_beside_others() -> bool:
+    """Says whether other jobs run at the same time, so that bars would write over each other's."""
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and not str(hydra.launcher._target_).endswith("BasicLauncher")
+
+
+def shared_folder(folder: Path) -> Path:
+    """Returns where the points of a sweep keep what they share: figures on the real rows alone. Internal."""
+    return (folder.parent if HydraConfig.get().mode == RunMode.MULTIRUN else folder) / "internal"
+
+
+def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
+    """Attaches the frontier to the parent run: a table, a picture, a page; internal, as its figures are."""
+    figures = table(points)
+    if figures.empty:
+        return
+    place = folder / "frontier"
+    place.mkdir(exist_ok=True)
+    figures.to_csv(place / "figures.csv", index=False)
+    from dpsynth.report.frontier import default_metrics, make_frontier
+    from dpsynth.report.frontier_plots import frontier_figure, frontier_page
+
+    main = make_frontier(figures, default_metrics(figures)[0])
+    main.points.to_csv(place / "frontier.csv", index=False)
+    frontier_figure(main).savefig(place / "frontier.png", dpi=160, bbox_inches="tight")
+    (place / "frontier.html").write_text(frontier_page(figures), encoding="utf-8")
+    (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
+    tracker.artifacts(place, "internal/frontier")
+
+
+def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker) -> None:
+    """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
+    parts = [summary_text(points), f"Everything of this sweep: {folder}"]
+    if tracker.run_id:
+        parts.append(f"See all runs in MLflow:\n{indented(tracking.how_to_open(config.tracking))}")
+    print("\n" + "\n\n".join(parts) + "\n", flush=True)
+
+
+@contextlib.contextmanager
+def around(command: CommandLine) -> Iterator[list[str]]:
+    """Holds the parent run open while the jobs run, and sums up when they are done, failed or interrupted.
+
+    Yields the overrides that every job gets, wherever its launcher starts it: the sweep's folder, the parent
+    run, and the store's address in a form that does not depend on a working directory.
+    """
+    config: RunConfig = command.first
+    if not command.multirun:
+        yield []
+        return
+    folder = Path(config.sweep.resume or OmegaConf.select(command.hydra, "sweep.dir")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    store = config.tracking.absolute()
+    name = f"sweep {folder.parent.name} {folder.name}"
+    with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
+        tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
+        extra = [f"hydra.sweep.dir={quoted(str(folder))}"]
+        if tracker.run_id:
+            extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
+        failure = None
+        try:
+            yield extra
+        except JobFailed as error:  # some points failed, and are marked so; the sweep itself went through
+            failure = error
+        finally:
+            points = collect(folder)
+            if points:
+                with _reported("The frontier could not be drawn"):
+                    _record(tracker, folder, points)
+                with _reported("The summary could not be made"):
+                    _say(points, config, folder, tracker)
+        tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
+    if failure is not None:
+        raise failure
+
+
+@contextlib.contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Lets a failed summary end in a message: the runs themselves are done and recorded."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{what}: {error}", file=sys.stderr)
+
+
+def finished_text(point: Point, folder: Path) -> str:
+    """Says on one screen what a single run made."""
+    from dpsynth.report import names
+    from dpsynth.report.frontier import default_metrics
+
+    figures = table([point])
+    rows: list[Sequence[Any]] = []
+    for metric in default_metrics(figures)[:3]:
+        row = figures[figures["metric"] == metric].iloc[0]
+        interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if row["lower"] == row["lower"] else ""
+        rows.append([names.label(metric), f"{row['value']:.3f}", interval])
+    return "\n".join([f"{point.generator}: {point.claim}", aligned(rows), f"Release: {point.release}"])

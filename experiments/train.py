@@ -1,0 +1,177 @@
+"""Trains one generator per point and says what its privacy bought: `python -m experiments.train --help`.
+
+One job: read the table, set the holdout aside, run the pipeline on the rest, evaluate, record. The claim
+covers the rows that are left after the holdout; figures on the holdout are internal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from dpsynth.config import RunConfig, parse
+from experiments import command_line, sweep
+from experiments.points import FAILED, FINISHED, Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.schema import Schema
+    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.tracking import Tracker
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """Returns the part of the configuration that the pipeline needs."""
+    from dpsynth.pipeline import Recipe
+
+    return Recipe(
+        generator=config.generator_name,
+        settings=config.generator,
+        privacy=config.privacy,
+        training=config.training,
+        seed=config.seed,
+        num_rows=config.num_rows,
+    )
+
+
+def label_of(config: RunConfig) -> str:
+    """Names a run for people."""
+    return f"{config.generator_name} {claim_of(config)} seed={config.seed}"
+
+
+def claim_of(config: RunConfig) -> str:
+    """Returns what is declared, before any plan exists."""
+    privacy = config.privacy
+    return f"epsilon={privacy.total_epsilon:g}, delta={privacy.delta:g}" if privacy.private else "NON-PRIVATE"
+
+
+def utility_of(evaluation: Evaluation) -> float:
+    """Returns the figure that a sweeper maximises: the score on real rows, else the closeness to them."""
+    from dpsynth.report import names
+    from dpsynth.report.frontier import default_metrics, tidy
+
+    main = default_metrics(tidy(evaluation, generator="", epsilon=0.0, seed=0))[0]
+    value = evaluation[main].value
+    return value if names.higher_is_better(main) else -value
+
+
+def plain_yaml(config: RunConfig) -> str:
+    """Returns the resolved configuration as a file that says what to override."""
+    import yaml
+
+    return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _record(tracker: Tracker, config: RunConfig, run: Run, evaluation: Evaluation, folder: Path) -> None:
+    """Logs what came out; the names say what may leave."""
+    tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
+    tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
+    tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
+    tracker.metric("released/rows", len(run.release.synthetic))
+    for metric in evaluation.metrics:
+        ends = {"": metric.value, "_lower": metric.lower, "_upper": metric.upper}
+        known = {
+            suffix: value for suffix, value in ends.items() if value is not None and math.isfinite(value)
+        }
+        tracker.metrics(
+            {f"{metric.visibility}/{metric.name}{suffix}": value for suffix, value in known.items()}
+        )
+    tracker.artifacts(folder / "release", "release")
+    tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
+
+
+def _fit(
+    config: RunConfig, plan: Plan, train: pd.DataFrame, schema: Schema, folder: Path, tracker: Tracker
+) -> Run:
+    """Runs the pipeline on the training rows under a progress bar."""
+    from dpsynth import pipeline
+    from dpsynth.data.table import PrivateTable
+    from experiments.progress import shown
+
+    table = PrivateTable(train, schema)
+    with shown(label_of(config), tracker, plan, bar=not sweep.runs_beside_others()) as on_step:
+        return pipeline.run(table, recipe_of(config), folder, on_step=on_step)
+
+
+def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
+    """Does one job; the result is also in the folder and in the tracker."""
+    from dpsynth import pipeline
+    from dpsynth.data.datasets import load, load_schema
+    from dpsynth.data.split import split
+    from dpsynth.evaluation.metrics import evaluate
+
+    text = plain_yaml(config)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    tracker.params(config.flat())
+    tracker.text(text, "config.yaml")
+    plan = pipeline.plan(load_schema(config.data), recipe_of(config))
+    tracker.tags({"dp.claim": plan.guarantee.claim, "dp.unit": plan.guarantee.unit})
+    tracker.text(plan.table(), "plan.txt")
+    with tracker.timed("load"):
+        frame, schema = load(config.data)
+        train, holdout = split(frame, schema, config.holdout_share, config.seed)
+    run = _fit(config, plan, train, schema, folder, tracker)
+    with tracker.timed("evaluate"):
+        evaluation = evaluate(
+            run.release.synthetic,
+            train,
+            holdout,
+            schema,
+            config.evaluation,
+            config.seed,
+            cache=sweep.shared_folder(folder),
+        )
+    _record(tracker, config, run, evaluation, folder)
+    return Point(
+        **_who(config),
+        status=FINISHED,
+        claim=run.release.claim,
+        evaluation=evaluation.to_dict(),
+        seconds={**run.seconds, **{f"evaluate_{key}": value for key, value in evaluation.seconds.items()}},
+        release=str(folder / "release"),
+        run_id=tracker.run_id,
+    )
+
+
+def _who(config: RunConfig) -> dict[str, Any]:
+    """Returns what tells a point from others."""
+    total = config.privacy.total_epsilon
+    return {
+        "digest": config.digest,
+        "generator": config.generator_name,
+        "epsilon": total if math.isfinite(total) else None,
+        "seed": config.seed,
+        "settings": config.flat(),
+    }
+
+
+def job(node: DictConfig) -> float:
+    """Runs one point, unless the sweep that is resumed has it; returns its utility for a sweeper."""
+    from dpsynth import tracking
+    from dpsynth.evaluation.metrics import Evaluation
+
+    config = parse(node)
+    folder, point = sweep.place(config)
+    if point is None:
+        tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
+        try:
+            with tracking.track(config.tracking, label_of(config), tags) as tracker:
+                point = _run(config, folder, tracker)
+        except Exception as error:
+            failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=f"{error}")
+            failed.dump(folder)
+            raise
+        point.dump(folder)
+    if not config.tracking.parent_run_id:
+        print(sweep.finished_text(point))
+    return utility_of(Evaluation.from_dict(point.evaluation))
+
+
+if __name__ == "__main__":
+    command_line.run(job, "train", around=sweep.around)
