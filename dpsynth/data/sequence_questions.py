@@ -12,7 +12,9 @@ from itertools import combinations
 
 import numpy as np
 
+from dpsynth.data.schema import Schema
 from dpsynth.data.sequence_encoding import SequenceLayout
+from dpsynth.data.sequence_names import attribute_names, feature_names
 
 RESOLUTION = 2**20  # integer weight of a whole entity; exact discrete noise needs integers
 LENGTH = "@length"
@@ -64,27 +66,26 @@ def shape(question: SequenceQuestion, layout: SequenceLayout) -> tuple[int, int]
 
 
 def default_questions(
-    layout: SequenceLayout,
+    schema: Schema,
     *,
     lags: Many[int] = (1, 2, 4),
     feature_pairs: bool = True,
     attribute_features: bool = True,
 ) -> tuple[SequenceQuestion, ...]:
-    """The questions worth buying for a layout of codes; public, since the layout is.
+    """The questions worth buying for a schema of sequences; public, since the schema is.
 
     Lags that no sequence can have are left out.
     """
-    attributes = [s.column for s in layout.attributes if s.kind == "onehot"]
-    features = [s.column for s in layout.features if s.kind == "onehot"]
+    attributes, features = attribute_names(schema), feature_names(schema)
+    sequence = schema.sequence
     asked = [SequenceQuestion(row=a, column=b) for a, b in combinations(attributes, 2)]
-    if layout.variable:
+    if sequence.min_length < sequence.max_length:
         asked += [SequenceQuestion(row=a, column=LENGTH) for a in attributes or [LENGTH]]
     elif len(attributes) == 1:
         asked.append(SequenceQuestion(row=attributes[0], column=attributes[0]))
     asked += [SequenceQuestion(row=STEP, column=f) for f in features]
-    asked += [
-        SequenceQuestion(row=f, column=f, lag=lag) for lag in lags if lag < layout.max_length for f in features
-    ]
+    possible = [lag for lag in lags if lag < sequence.max_length]
+    asked += [SequenceQuestion(row=f, column=f, lag=lag) for lag in possible for f in features]
     if feature_pairs:
         asked += [SequenceQuestion(row=a, column=b) for a, b in combinations(features, 2)]
     if attribute_features:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.dtypes import restore
 from dpsynth.data.encoding import Segment
 from dpsynth.data.grid import Cells, fine_domain
 from dpsynth.data.schema import Column, Continuous, Integer, Schema
@@ -28,11 +29,10 @@ from dpsynth.data.sequence_encoding import (
     scale_examples,
     unscale_examples,
 )
+from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names, models_times
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
 
-START = "@start"  # the first time of a sequence, an attribute
-GAP = "@gap"  # time since the previous row, a feature; 0 at the first row
 Codec = CodeCodec | ScalarCodec
 
 
@@ -79,21 +79,20 @@ class SequenceEncoder:
         self.statistics = statistics
         self.options = options or SequenceOptions()
         _check(schema)
-        sequence = schema.sequence
-        modelled = [c for c in schema.modelled if c.name != sequence.time]
-        attributes = [c for c in modelled if c.name in sequence.attributes]
-        features = [c for c in modelled if c.name not in sequence.attributes]
-        self.attributes = {c.name: self._codec(c, feature=False) for c in attributes}
-        self.features = {c.name: self._codec(c, feature=True) for c in features}
-        for column, cells in self._time_columns.items():
-            group = self.attributes if column.name == START else self.features
-            group[column.name] = self._codec(column, feature=False, cells=cells)
+        derived = {column.name: (column, cells) for column, cells in self._time_columns.items()}
+
+        def codecs(names: tuple[str, ...], feature: bool) -> dict[str, Codec]:
+            known = {n: derived.get(n) or (schema.column(n), None) for n in names}
+            return {n: self._codec(c, feature=feature, cells=cells) for n, (c, cells) in known.items()}
+
+        self.attributes = codecs(attribute_names(schema), feature=False)
+        self.features = codecs(feature_names(schema), feature=True)
 
     @cached_property
     def _time_columns(self) -> dict[Column, Cells]:
         """Derived columns that carry the times, with their cells; none where a calendar is declared."""
         sequence = self.schema.sequence
-        if sequence.time is None or sequence.calendar is not None:
+        if not models_times(self.schema):
             return {}
         time = self.schema.column(sequence.time)
         low, high = axis_bounds(self.statistics.domain[sequence.time])
@@ -124,7 +123,7 @@ class SequenceEncoder:
         if bought and not options.apply_feature_scaling:
             low, high = (0.0, 1.0) if options.normalization == ZERO_ONE else (-1.0, 1.0)
         return ScalarCodec(
-            column=column, low=low, high=high, scaled=feature and options.apply_example_scaling
+            column=column, low=low, high=high, scaled=bought and feature and options.apply_example_scaling
         )
 
     @cached_property
@@ -231,7 +230,7 @@ class SequenceEncoder:
             start += codec.num_slots
         self._add_times(columns, place, entity)
         for name, value in (conditions or {}).items():
-            columns[name] = pd.Series([value] * len(entity)).astype(columns[name].dtype)
+            columns[name] = pd.Series([value] * len(entity))
         return _typed(pd.DataFrame(columns), self.schema)
 
     def encode_attributes(self, values: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
@@ -364,6 +363,9 @@ def _check(schema: Schema) -> None:
 
 
 def _typed(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Orders columns as declared and lets categories take their own dtype."""
-    names = [name for name in schema.names if name in frame]
-    return frame[names].infer_objects()
+    """Orders columns as declared and gives them back their dtypes; entity keys stay integers."""
+    typed = {name: frame[name] for name in schema.names if name in frame}
+    for name in typed:
+        if schema.column(name).modelled and name != schema.unit.column:
+            typed[name] = restore(typed[name], schema.column(name))
+    return pd.DataFrame(typed)

@@ -158,16 +158,21 @@ class Generator:
         return SequenceEncoder(schema, statistics, config.options(private))
 
     @classmethod
-    def questions(cls, config: Config, encoder: SequenceEncoder) -> tuple[SequenceQuestion, ...]:
-        """Histograms worth buying as an anchor; none for scalars. Public."""
-        if encoder.options.representation != "bins":
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[SequenceQuestion, ...]:
+        """Histograms worth buying as an anchor; none for scalars or without privacy. Public."""
+        if not private or cls.representation(config, private) != "bins":
             return ()
         return default_questions(
-            encoder.layout,
+            schema,
             lags=config.lags,
             feature_pairs=config.feature_pairs,
             attribute_features=config.attribute_features,
         )
+
+    @classmethod
+    def request(cls, config: Config, schema: Schema, *, private: bool) -> dict[str, Any]:
+        """What the plan has to budget for. Public."""
+        return {"trains": cls.trains, "num_marginals": len(cls.questions(config, schema, private=private))}
 
     def __init__(
         self, config: Config, encoder: SequenceEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpsynth.data.sequence_encoding import MINUSONE_ONE, SequenceLayout, code_of_bits
-from dpsynth.generators.nn import exponential
 
 
 def expand(layout: SequenceLayout, units: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,7 +102,12 @@ def _relax(segments, soft: Tensor, draw: torch.Generator, tau: float = 0.2) -> T
     for segment in segments:
         part = soft[..., segment.start : segment.start + segment.size]
         if segment.kind == "onehot":
-            noise = exponential(part.shape, draw).log()
+            noise = (
+                torch.empty(part.shape, device=part.device)
+                .exponential_(generator=draw)
+                .clamp_(min=1e-20)
+                .log()
+            )
             part = ((part.clamp(min=1e-12).log() - noise) / tau).softmax(-1)
         parts.append(part)
     return torch.cat(parts, -1) if parts else soft
@@ -140,7 +144,8 @@ class SequenceGenerator(nn.Module):
     """Attribute MLP, additional-attribute MLP and LSTM; may keep BatchNorm, since it sees no real unit.
 
     Args:
-      draws: condition features on drawn one-hot attributes instead of the soft ones (codes of cells).
+      draws: for codes of cells: features are conditioned on drawn one-hot attributes instead of soft ones,
+        and the first feature noise is given to every step.
     """
 
     def __init__(
@@ -166,9 +171,8 @@ class SequenceGenerator(nn.Module):
         shape = (attribute_num_layers, attribute_num_units)
         self.attribute_net = _batch_norm_mlp(attribute_noise_dim, *shape, a) if a else None
         self.additional_net = _batch_norm_mlp(attribute_noise_dim + a, *shape, d) if d else None
-        self.lstm = nn.LSTM(
-            a + d + feature_noise_dim, feature_num_units, feature_num_layers, batch_first=True
-        )
+        inputs = a + d + feature_noise_dim * (2 if draws else 1)
+        self.lstm = nn.LSTM(inputs, feature_num_units, feature_num_layers, batch_first=True)
         self.heads = nn.Linear(feature_num_units, sample_len * layout.feature_width)
         if forget_bias:
             for name, bias in self.lstm.named_parameters():
@@ -221,8 +225,10 @@ class SequenceGenerator(nn.Module):
         if self.additional_net is not None:
             raw = self.additional_net(torch.cat([condition, attribute_noise], 1))
             additional = _activate(layout.additional, raw, layout.normalization)
-        context = torch.cat([condition, additional.detach()], 1)[:, None, :]
-        hidden, _ = self.lstm(torch.cat([context.expand(-1, self.num_cells, -1), feature_noise], 2))
+        inputs = [torch.cat([condition, additional.detach()], 1)[:, None, :], feature_noise]
+        if self.draws:  # what sets an entity apart all along, beyond its attributes
+            inputs.append(feature_noise[:, :1])
+        hidden, _ = self.lstm(torch.cat([part.expand(-1, self.num_cells, -1) for part in inputs], 2))
         raw = self.heads(hidden).reshape(len(hidden), layout.max_length, layout.feature_width)
         features = _activate(layout.features, raw, layout.normalization)
         if layout.variable:

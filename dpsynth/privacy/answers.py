@@ -72,12 +72,17 @@ class Shop:
         self.schema, self.plan = table.schema, plan
         self._table, self._ledger, self._entropy, self._kept = table, ledger, entropy, kept
 
-    def noisy(self, name: str, count) -> np.ndarray:
-        """Buys integer counts, a vector whose length does not depend on the data."""
+    def noisy(self, name: str, count, *, scale: int = 1) -> np.ndarray:
+        """Buys integer counts, a vector whose length does not depend on the data.
+
+        Args:
+          scale: `count` answers in units of 1/scale; a power of two, so that the answer is exact.
+        """
 
         def ask(receipt) -> list[float]:
             exact = count(self._table.read(receipt))
-            return exact_gaussian(exact, self.plan.event(name).noise_stddev, entropy=self._entropy).tolist()
+            stddev = self.plan.event(name).noise_stddev * scale
+            return (exact_gaussian(exact, stddev, entropy=self._entropy) / scale).tolist()
 
         return np.array(self._kept.buy(name, self._ledger, ask), dtype=np.float64)
 

@@ -21,6 +21,7 @@ from dpsynth.data.table import PrivateTable, unit_index
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.measure_sequences import entity_histograms
 from dpsynth.privacy.noise import Entropy
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
@@ -62,8 +63,11 @@ def measure(
     bounds = undeclared_bounds(shop) if "columns/range" in plan else {}
     values = undeclared_values(shop) if "columns/values" in plan else {}
     domain = fine_domain(schema, bounds, values, max_cells=fine_cells)
-    fine = histograms(shop, domain)
-    num_rows = num_units if schema.unit.column is None else _total_rows(fine)
+    if schema.sequence is not None:  # counts are entities
+        fine, num_rows = entity_histograms(shop, domain), num_units
+    else:
+        fine = histograms(shop, domain)
+        num_rows = num_units if schema.unit.column is None else _total_rows(fine)
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows)
     return Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine)
 

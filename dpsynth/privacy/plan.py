@@ -262,14 +262,16 @@ def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units:
     """Lists the purchases, each one joint Gaussian vector over the columns that take part in it.
 
     Sensitivity: a unit has at most `max_rows` rows, each in one cell of each column's histogram, so it
-    changes one histogram by at most `max_rows` in L2 and k of them together by sqrt(k) * max_rows.
+    changes one histogram by at most `max_rows` in L2 and k of them together by sqrt(k) * max_rows. In
+    histograms of sequences an entity weighs 1, and this takes the place of `max_rows`.
     """
     rows = schema.unit.max_rows
+    weight_in_histograms = 1 if schema.sequence is not None else rows
     open_bounds = [name for name, kind in schema.undeclared if kind == "bounds"]
     open_values = [name for name, kind in schema.undeclared if kind == "values"]
 
-    def columns(name: str, num: int, about: str, failure: float = 0.0) -> Draft:
-        sensitivity = rows * math.sqrt(num)
+    def columns(name: str, num: int, about: str, failure: float = 0.0, per_unit: int = rows) -> Draft:
+        sensitivity = per_unit * math.sqrt(num)
         weight = _COLUMN_WEIGHTS[name]
         return Draft(
             name=name, stage="columns", weight=weight, sensitivity=sensitivity, failure=failure, about=about
@@ -291,14 +293,16 @@ def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units:
         about = f"values of {', '.join(open_values)} that enough units share"
         drafts.append(columns("columns/values", len(open_values), about, _FAILURE_SHARE * privacy.delta))
     about = f"histograms of {len(schema.modelled)} columns"
-    drafts.append(columns("columns/histograms", len(schema.modelled), about))
+    drafts.append(
+        columns("columns/histograms", len(schema.modelled), about, per_unit=weight_in_histograms)
+    )
     if request.num_marginals:
         drafts.append(
             Draft(
                 name="marginals",
                 stage="marginals",
                 weight=1.0,
-                sensitivity=rows * math.sqrt(request.num_marginals),
+                sensitivity=weight_in_histograms * math.sqrt(request.num_marginals),
                 failure=0.0,
                 about=f"{request.num_marginals} joint histograms",
             )
