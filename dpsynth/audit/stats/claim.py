@@ -64,7 +64,8 @@ def claim_test(
         return _point_test(scores_in, scores_out, f, fpr)
     scores = np.concatenate([scores_in, scores_out])
     included = np.arange(len(scores)) < len(scores_in)
-    made = guess(scores, included, max(1, int(k_share * len(scores))), rng or np.random.default_rng(0))
+    k = max(1, int(k_share * len(scores)))
+    made = guess(scores, included, k, k, rng or np.random.default_rng(0))
     return ClaimTest(
         method="one_run", p_value=one_run_p(made, f), statistic=made.correct / made.made, ceiling=float("nan")
     )

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-
-Adjacency = Literal["add_remove", "zero_out", "replace_one"]
 
 
 class TradeOff(Protocol):
@@ -148,24 +147,18 @@ def eps_delta(epsilon: float, delta: float) -> Curve:
     return Curve(family="eps_delta", fpr=fpr, tpr=np.array([delta, 1.0 - knee, 1.0, 1.0]))
 
 
-def subsampled_gaussian(
-    noise_multiplier: float, sample_rate: float, steps: int, adjacency: Adjacency = "add_remove"
-) -> Curve:
-    """Returns the curve of `steps` Poisson-subsampled Gaussian steps.
+@lru_cache(maxsize=64)
+def subsampled_gaussian(noise_multiplier: float, sample_rate: float, steps: int) -> Curve:
+    """Returns the curve of `steps` Poisson-subsampled Gaussian steps, for adding or removing one unit.
 
     Args:
       noise_multiplier: noise stddev over the clipping norm.
-      adjacency: `add_remove` and `zero_out` move the sum by one clipped gradient, `replace_one` by two.
     Source: Doroshenko et al. (2022), connect-the-dots privacy loss distributions.
     """
-    from dp_accounting.pld import privacy_loss_distribution as pld
+    from dpsynth.privacy.accounting import step_pld
 
-    sigma = noise_multiplier / 2 if adjacency == "replace_one" else noise_multiplier
-    # The number of losses grows as 1/sigma^2 per step and sqrt(steps): keep the grid near 1e5 cells.
-    interval = 1e-4 if sigma >= 0.7 else 1e-3
-    step = pld.from_gaussian_mechanism(
-        sigma, sampling_prob=sample_rate, value_discretization_interval=interval
-    )
+    interval = 1e-4 if noise_multiplier >= 0.7 else 1e-3  # keeps the grid near 1e5 losses
+    step = step_pld(sample_rate, noise_multiplier, interval)
     return from_pld(step.self_compose(steps) if steps > 1 else step, family="subsampled_gaussian")
 
 
@@ -198,41 +191,23 @@ def _corner(pmf: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_events(events: Sequence[Any], *, interval: float = 1e-4) -> Curve:
-    """Returns the curve of composed `dp_accounting` events, as a ledger holds them.
+    """Returns the curve of composed events, as a ledger holds them, by the ledger's own accountant.
 
+    Edge cases: no events -> membership leaves no trace; an event without noise -> everything is excused; a
+    failure event of probability p betrays the unit outright with that probability.
     Raises:
-      NotImplementedError: an event has no privacy loss distribution here.
+      ValueError: an event that no accountant knows.
     """
-    from dp_accounting.pld import privacy_loss_distribution as pld
+    from dpsynth.privacy import accounting
 
-    total = pld.identity(value_discretization_interval=interval)
-    for event in events:
-        total = total.compose(_pld_of(event, interval))
-    return from_pld(total, family="ledger")
-
-
-def _pld_of(event: Any, interval: float) -> Any:
-    import dp_accounting as dpa
-    from dp_accounting.pld import privacy_loss_distribution as pld
-
-    if isinstance(event, dpa.NoOpDpEvent):
-        return pld.identity(value_discretization_interval=interval)
-    if isinstance(event, dpa.GaussianDpEvent):
-        return pld.from_gaussian_mechanism(event.noise_multiplier, value_discretization_interval=interval)
-    if isinstance(event, dpa.LaplaceDpEvent):
-        return pld.from_laplace_mechanism(event.noise_multiplier, value_discretization_interval=interval)
-    if isinstance(event, dpa.PoissonSampledDpEvent) and isinstance(event.event, dpa.GaussianDpEvent):
-        return pld.from_gaussian_mechanism(
-            event.event.noise_multiplier,
-            sampling_prob=event.sampling_probability,
-            value_discretization_interval=interval,
-        )
-    if isinstance(event, dpa.SelfComposedDpEvent):
-        one = _pld_of(event.event, interval)
-        return one.self_compose(event.count) if event.count > 1 else one
-    if isinstance(event, dpa.ComposedDpEvent):
-        total = pld.identity(value_discretization_interval=interval)
-        for part in event.events:
-            total = total.compose(_pld_of(part, interval))
-        return total
-    raise NotImplementedError(f"No privacy loss distribution for {type(event).__name__}.")
+    parts = accounting.Ingredients.of(events)
+    if parts.infinite:
+        return Curve(family="ledger", fpr=np.array([0.0, 1.0]), tpr=np.array([1.0, 1.0]))
+    pld = accounting.compose(parts, interval)
+    none = Curve(family="ledger", fpr=np.array([0.0, 1.0]), tpr=np.array([0.0, 1.0]))
+    curve = none if pld is None else from_pld(pld, family="ledger")
+    if parts.failure == 0.0:
+        return curve
+    kept = 1.0 - parts.failure
+    fpr = np.concatenate([curve.fpr * kept, [1.0]])
+    return Curve(family="ledger", fpr=fpr, tpr=np.concatenate([parts.failure + kept * curve.tpr, [1.0]]))

@@ -114,17 +114,17 @@ def test_f_dp_bound_is_tighter_than_steinke_and_below_the_truth():
     rng = np.random.default_rng(4)
     scores_in, scores_out = tradeoff.gaussian(1.0).ideal_scores(10_000, 10_000, rng)
     scores, included = np.concatenate([scores_in, scores_out]), np.arange(20_000) < 10_000
-    made = one_run.guess(scores, included, 1000, rng)
+    made = one_run.guess(scores, included, 1000, 1000, rng)
     steinke, f_dp = one_run.eps_steinke(made, delta=1e-6), one_run.eps_f_dp(made, delta=1e-6)
     assert 1.0 < steinke.value < f_dp.value < tradeoff.gaussian(1.0).epsilon(1e-6)
     assert f_dp.value < f_dp.ceiling and f_dp.assumes == "GDP"
 
 
-def test_guess_fixes_k_and_refuses_more_than_half():
+def test_guess_counts_both_sides_and_refuses_more_guesses_than_canaries():
     scores, included = np.arange(10.0), np.arange(10) >= 5
-    assert one_run.guess(scores, included, 5, np.random.default_rng(0)).correct == 10
-    with pytest.raises(ValueError, match="k=6"):
-        one_run.guess(scores, included, 6, np.random.default_rng(0))
+    assert one_run.guess(scores, included, 5, 5, np.random.default_rng(0)).correct == 10
+    with pytest.raises(ValueError, match="num_in=6"):
+        one_run.guess(scores, included, 6, 5, np.random.default_rng(0))
 
 
 def test_auc_error_of_an_ideal_attack_matches_simulation():

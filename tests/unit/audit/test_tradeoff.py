@@ -92,5 +92,15 @@ def test_events_compose_like_one_pld_and_unknown_events_are_refused(composed):
     assert tradeoff.from_events([dpa.GaussianDpEvent(2.0)] * 4).epsilon(1e-5) == pytest.approx(
         tradeoff.gaussian(1.0).epsilon(1e-5), rel=1e-3
     )
-    with pytest.raises(NotImplementedError, match="NonPrivate"):
-        tradeoff.from_events([dpa.NonPrivateDpEvent()])
+    assert tradeoff.from_events([dpa.NonPrivateDpEvent()]).auc_ceiling() == 1.0
+    assert tradeoff.from_events([]).auc_ceiling() == 0.5
+    with pytest.raises(ValueError, match="ZCDp"):
+        tradeoff.from_events([dpa.ZCDpEvent(1.0)])
+
+
+def test_failure_event_excuses_that_much_certainty():
+    from dpsynth.privacy.accounting import FailureDpEvent
+
+    curve = tradeoff.from_events([FailureDpEvent(0.02)])
+    np.testing.assert_allclose(curve.beta([0.0, 0.5]), [0.98, 0.48], atol=1e-12)
+    assert curve.epsilon(0.02) == pytest.approx(0.0, abs=1e-9)

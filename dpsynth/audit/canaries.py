@@ -1,0 +1,136 @@
+"""Canaries: units whose membership is decided by a fair coin each, before training.
+
+Independent coins are what makes every later test exact: members and non-members then differ in nothing
+but membership. Splitting a table into a training and a test part afterwards comes close, and is not the
+same: the number of members is fixed, and the parts may differ in time or source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsynth.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STRATA = ("random", "vulnerable", "constructed")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CanaryPlan:
+    """Which canaries there are and which of them are trained on. Secret; kept apart from the run.
+
+    Args:
+      ids: of the canaries, distinct.
+      included: the coins.
+      stratum: where each canary comes from: `random`, `vulnerable` or `constructed`.
+      salt: makes the commitment hide the coins.
+    """
+
+    ids: np.ndarray
+    included: np.ndarray
+    stratum: np.ndarray
+    salt: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.included) == len(self.stratum):
+            raise ValueError("Expected ids, included and stratum of equal length.")
+        if len(np.unique(self.ids)) != len(self.ids):
+            raise ValueError("Expected distinct canary ids.")
+
+    @classmethod
+    def draw(
+        cls, ids: Sequence, num: int, *, rng: np.random.Generator, stratum: Sequence | None = None
+    ) -> CanaryPlan:
+        """Picks `num` of `ids` without replacement and flips an independent fair coin for each.
+
+        Args:
+          rng: decides the audit, never the noise; whoever trains must not know it.
+          stratum: of every id; `random` when not given.
+        """
+        ids = np.asarray(ids)
+        if num > len(ids):
+            raise InvalidInput(
+                "the canary plan",
+                [Problem("audit.m", f"Asks for {num} canaries of {len(ids)} units.", "Lower audit.m.")],
+            )
+        strata = np.full(len(ids), "random") if stratum is None else np.asarray(stratum)
+        chosen = rng.choice(len(ids), num, replace=False)
+        return cls(ids=ids[chosen], included=rng.random(num) < 0.5, stratum=strata[chosen])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that commits to ids and coins and reveals neither; goes into the ledger."""
+        body = json.dumps(
+            [self.salt, [str(i) for i in self.ids], self.included.astype(int).tolist(), self.stratum.tolist()]
+        )
+        return hashlib.sha256(body.encode()).hexdigest()
+
+    def split(self, table: pd.DataFrame, column: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Returns (rows to train on, rows held out): what is no canary is trained on.
+
+        Args:
+          column: names the unit; the index of `table` when None.
+        """
+        key = table.index if column is None else table[column]
+        out = np.isin(np.asarray(key), self.ids[~self.included])
+        return table[~out], table[out]
+
+    def targets(self, table: pd.DataFrame, column: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Returns (canaries trained on, canaries held out)."""
+        key = np.asarray(table.index if column is None else table[column])
+        return table[np.isin(key, self.ids[self.included])], table[np.isin(key, self.ids[~self.included])]
+
+    def dump(self, path: str | Path) -> None:
+        """Writes the plan as JSON; keep it where no attacker and no training job reads it."""
+        body = {
+            "ids": self.ids.tolist(),
+            "included": self.included.astype(int).tolist(),
+            "stratum": self.stratum.tolist(),
+            "salt": self.salt,
+        }
+        Path(path).write_text(json.dumps(body), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> CanaryPlan:
+        """Reads what `dump` wrote."""
+        body = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(
+            ids=np.asarray(body["ids"]),
+            included=np.asarray(body["included"], bool),
+            stratum=np.asarray(body["stratum"]),
+            salt=body["salt"],
+        )
+
+
+def row_hashes(table: pd.DataFrame, columns: Sequence[str] | None = None) -> np.ndarray:
+    """Returns a 64-bit hash per row over the values as text, the same for equal rows of any dtype.
+
+    1, 1.0 and "1" agree: a file that went through CSV must match the one that did not.
+    """
+    import pandas as pd
+
+    table = table if columns is None else table[list(columns)]
+    return pd.util.hash_pandas_object(table.apply(_as_text), index=False).to_numpy()
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
+        return column.astype(str)
+    numbers = (
+        pd.to_numeric(column, errors="coerce") if column.dtype.kind not in "biuf" else column.astype(float)
+    )
+    text = numbers.round(9).astype(str)
+    kept = numbers.notna() | column.isna()
+    return text.where(kept, column.astype(str))

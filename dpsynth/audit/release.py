@@ -1,0 +1,363 @@
+"""Attacks on a released table, and what they say about its claim.
+
+Members are rows that were trained on, non-members rows of the same population that were not. Targets come
+in strata: an average over everybody hides the few at risk. All attacks, strata and numbers of guesses are
+fixed before membership is looked at, and their p-values are corrected by Holm's method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsynth.audit.attacks.space import World
+from dpsynth.audit.attacks.suite import ATTACKS, Attack
+from dpsynth.audit.canaries import row_hashes
+from dpsynth.audit.stats import bounds, roc
+from dpsynth.audit.stats.claim import holm, permutation_p
+from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, one_run_p
+from dpsynth.audit.types import AuditResult, Claim, Finding, decide
+from dpsynth.audit.vulnerability import most_vulnerable
+from dpsynth.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Shares of the targets called member and called non-member: broad, one-sided, and a few certain ones.
+GUESSES = ((0.25, 0.25), (0.05, 0.0), (0.01, 0.0))
+MIN_TARGETS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """How a release is attacked (conf/audit). All public.
+
+    Args:
+      attacks: names; those that need a reference are skipped without one.
+      max_targets: members and non-members together, drawn at random beyond that.
+      max_rows: synthetic and reference rows that attacks look at, each.
+      vulnerable_share: of the targets, most isolated first, in the stratum `vulnerable`.
+      fprs: false-positive rates at which true positives are reported when they can be resolved.
+      require_fpr: refuse when this rate cannot be resolved; null never refuses.
+      alpha: error rate of the verdict.
+      planted_share: of members copied exactly in the named alternative of the power statement.
+      planted_repeats: plantings behind that statement.
+      seed: public.
+    """
+
+    attacks: tuple[str, ...] = (
+        "copy",
+        "nearest_record",
+        "nearest_ratio",
+        "ball_count",
+        "density",
+        "extremes",
+        "distance_difference",
+        "local_share",
+        "domias",
+        "gen_lra",
+        "classifier",
+    )
+    max_targets: int = 2000
+    max_rows: int = 10_000
+    vulnerable_share: float = 0.1
+    fprs: tuple[float, ...] = (0.01, 0.001)
+    require_fpr: float | None = None
+    alpha: float = 0.05
+    planted_share: float = 0.1
+    planted_repeats: int = 20
+    seed: int = 0
+
+
+def audit_release(
+    synthetic: pd.DataFrame,
+    members: pd.DataFrame,
+    nonmembers: pd.DataFrame,
+    *,
+    reference: pd.DataFrame | None = None,
+    claim: Claim = Claim(),  # noqa: B008 - frozen
+    constructed: np.ndarray | None = None,
+    config: ReleaseConfig = ReleaseConfig(),  # noqa: B008 - frozen
+) -> AuditResult:
+    """Attacks `synthetic` and judges the claim.
+
+    With a curve in `claim`, a violation means that membership was guessed better than the curve allows
+    (one-run f-DP test; valid for coin flips, approximate for random splits). Without one, the claim under
+    test is that membership leaves no trace at all (permutation test; exact for both).
+    A verdict of CONSISTENT speaks of one alternative only: exact copies of `planted_share` of the members.
+
+    Args:
+      members, nonmembers: rows; must come from one population (a blind control checks).
+      reference: rows disjoint from both, the attacker's own sample.
+      constructed: marks members then non-members that were made up as canaries; their own stratum.
+    Raises:
+      InvalidInput: tables cannot be attacked; lists every problem.
+    """
+    start, rng = time.perf_counter(), np.random.default_rng(config.seed)
+    _check(synthetic, members, nonmembers, reference, config)
+    columns = [c for c in synthetic.columns if c in members.columns]
+    synthetic = _thin(synthetic[columns], config.max_rows, rng)
+    reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
+    targets, included, made_up = _targets(members[columns], nonmembers[columns], constructed, config, rng)
+    strata = _strata(targets, made_up, config)
+    blind = blind_control(targets, included & ~made_up, ~included & ~made_up, rng)
+
+    world = World.of(targets, synthetic, reference)
+    attacks = [ATTACKS[name] for name in config.attacks if reference is not None or not _needs(ATTACKS[name])]
+    findings, tests, curves = [], [], {}
+    for attack in attacks:
+        scores = attack.score(world, rng)
+        for stratum, mask in strata.items():
+            statistics, ps = _statistics(scores[mask], included[mask], claim, config, rng)
+            findings.append(
+                Finding(
+                    attack=attack.name,
+                    stratum=stratum,
+                    threat_model=attack.threat_model,
+                    statistics=statistics,
+                )
+            )
+            tests += ps
+        a, b = scores[included & ~made_up], scores[~included & ~made_up]
+        curves[attack.name] = _thin_curve(*roc.roc_curve(a, b))
+    p_values = np.asarray(tests, float)
+    p_value = float(np.nanmin(holm(p_values)))
+    valid = not blind.lower > 0.5
+    caught = _power(world, included & ~made_up, ~made_up, claim, len(tests), config, rng)
+    verdict = decide(p_value, caught, alpha=config.alpha, valid=valid)
+    best = max((f.statistics["eps_lo_onerun_fdp"] for f in findings), default=0.0)
+    summary = {
+        "claim_p_holm": p_value,
+        "blind_auc": blind.value,
+        "blind_auc_lo": blind.lower,
+        "blind_auc_hi": blind.upper,
+        "eps_lo_best": best,
+        "power_copies": caught,
+        "seconds": time.perf_counter() - start,
+    }
+    if claim.epsilon is not None:
+        summary |= {"eps_theory": claim.epsilon, "gap": claim.epsilon - best}
+    return AuditResult(
+        kind="release",
+        verdict=verdict,
+        reason=_reason(verdict.value, claim, findings, p_value, caught, blind, config),
+        claim=claim,
+        p_value=p_value,
+        power=caught,
+        alternative=f"{config.planted_share:.0%} of the members copied exactly",
+        findings=tuple(findings),
+        summary=summary,
+        params={
+            "m": len(targets),
+            "alpha": config.alpha,
+            "delta": claim.delta,
+            "n_tests": int(np.sum(~np.isnan(p_values))),
+            "f_family": claim.family,
+            "seed": config.seed,
+            "attacks": [a.name for a in attacks],
+        },
+        curves={"roc": curves},
+    )
+
+
+def _needs(attack: Attack) -> bool:
+    return attack.threat_model.value == "data_ref"
+
+
+def _thin(table: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFrame:
+    if len(table) <= most:
+        return table.reset_index(drop=True)
+    return table.iloc[np.sort(rng.choice(len(table), most, replace=False))].reset_index(drop=True)
+
+
+def _thin_curve(fpr: np.ndarray, tpr: np.ndarray) -> dict[str, list[float]]:
+    keep = np.unique(np.linspace(0, len(fpr) - 1, 200).astype(int))
+    return {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist()}
+
+
+def _targets(members, nonmembers, constructed, config, rng):
+    """Returns (targets, included, constructed): balanced by chance where there are too many."""
+    import pandas as pd
+
+    made_up = (
+        np.zeros(len(members) + len(nonmembers), bool)
+        if constructed is None
+        else np.asarray(constructed, bool)
+    )
+    included = np.arange(len(made_up)) < len(members)
+    keep = made_up.copy()
+    for side in (included, ~included):
+        pool = np.flatnonzero(side & ~made_up)
+        keep[rng.permutation(pool)[: config.max_targets // 2]] = True
+    targets = pd.concat([members, nonmembers], ignore_index=True)[keep].reset_index(drop=True)
+    return targets, included[keep], made_up[keep]
+
+
+def _strata(targets: pd.DataFrame, made_up: np.ndarray, config: ReleaseConfig) -> dict[str, np.ndarray]:
+    strata = {"random": ~made_up}
+    isolated = np.zeros(len(targets), bool)
+    isolated[~made_up] = most_vulnerable(targets[~made_up], share=config.vulnerable_share)
+    if isolated.sum() >= MIN_TARGETS:
+        strata["vulnerable"] = isolated
+    if made_up.any():
+        strata["constructed"] = made_up
+    return strata
+
+
+def guess_all(scores: np.ndarray, included: np.ndarray, rng: np.random.Generator) -> list[Guesses]:
+    """Guesses by each of the numbers fixed in `GUESSES`; shares that make no guess are skipped."""
+    counts = [(int(a * len(scores)), int(b * len(scores))) for a, b in GUESSES]
+    return [guess(scores, included, a, b, rng) for a, b in counts if a + b > 0]
+
+
+def _statistics(scores, included, claim, config, rng) -> tuple[dict[str, float], list[float]]:
+    """Returns named statistics and the p-values that enter Holm's correction."""
+    a, b = scores[included], scores[~included]
+    area = roc.auc(a, b)
+    interval = area.interval()
+    guesses = guess_all(scores, included, rng)
+    permuted = permutation_p(scores, included, rng=rng, n=1999)
+    ps = [permuted] if claim.f is None else [one_run_p(g, claim.f) for g in guesses]
+    # Three numbers of guesses were tried, so each bound is made at a third of alpha.
+    share = config.alpha / max(1, len(guesses))
+    fdp = [eps_f_dp(g, delta=claim.delta, alpha=share) for g in guesses]
+    plain = [eps_steinke(g, delta=claim.delta, alpha=share) for g in guesses]
+    out = {
+        "auc": area.value,
+        "auc_lo": interval.lower,
+        "auc_hi": interval.upper,
+        "advantage": float(np.max(np.subtract(*roc.roc_curve(a, b)[::-1]))),
+        "perm_p": permuted,
+        "eps_lo_onerun": max((x.value for x in plain), default=0.0),
+        "eps_lo_onerun_fdp": max((x.value for x in fdp), default=0.0),
+        "eps_max_auditable": bounds.max_auditable(len(a), len(b), delta=claim.delta)
+        if len(a) and len(b)
+        else 0.0,
+    }
+    for fpr, name in zip(config.fprs, ("1pct", "0p1pct")):
+        at = roc.tpr_at_fpr(a, b, fpr)
+        head = f"tpr_at_fpr_{name}"
+        out |= {head: at.value, f"{head}_lo": at.lower, f"{head}_hi": at.upper}
+    if claim.f is not None:
+        out["auc_ceiling"] = claim.f.auc_ceiling()
+        out["claim_p"] = min(1.0, len(ps) * min(ps)) if ps else float("nan")
+    return out, ps
+
+
+def blind_control(targets: pd.DataFrame, members: np.ndarray, nonmembers: np.ndarray, rng) -> roc.Interval:
+    """Tries to tell members from non-members without the release: a 99.9 % interval of the AUC.
+
+    An interval above 0.5 means that the two differ by themselves, so no attack on them means anything.
+    Scores are averages over five folds that did not train on them.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold
+
+    rows = np.flatnonzero(members | nonmembers)
+    features, label = World.of(targets, targets).codes(0)[rows], members[rows]
+    scores = np.zeros(len(rows))
+    for fit, test in StratifiedKFold(5, shuffle=True, random_state=int(rng.integers(1 << 31))).split(
+        features, label
+    ):
+        model = HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=8, early_stopping=False)
+        odds = model.fit(features[fit], label[fit]).decision_function(features[test])
+        scores[test] = np.argsort(np.argsort(odds)) / len(test)  # folds differ in their base rates
+    return roc.auc(scores[label], scores[~label]).interval(0.999)
+
+
+def _power(world: World, members: np.ndarray, natural: np.ndarray, claim, num_tests, config, rng) -> float:
+    """Returns how often the audit would have caught exact copies of a share of the members.
+
+    Plants on the scores of the nearest-record attack: a copied member lies at distance 0. The other
+    attacks only add to this, so it is a lower bound, at the Bonferroni level of the whole audit.
+    """
+    base, caught = -world.to_synthetic[0][:, 0].astype(float), 0
+    level = config.alpha / max(1, num_tests)
+    for _ in range(config.planted_repeats):
+        scores = base.copy()
+        scores[members & (rng.random(len(scores)) < config.planted_share)] = 0.0
+        scores, coins = scores[natural], members[natural]
+        if claim.f is None:
+            p_value = permutation_p(scores, coins, rng=rng, n=1999)
+        else:
+            p_value = min(one_run_p(g, claim.f) for g in guess_all(scores, coins, rng))
+        caught += p_value <= level
+    return caught / config.planted_repeats
+
+
+def _reason(verdict, claim, findings, p_value, power, blind, config) -> str:
+    strongest = max(findings, key=lambda f: f.statistics["auc"])
+    what = (
+        "membership leaves no trace"
+        if claim.f is None
+        else f"epsilon={claim.epsilon:.3g} at delta={claim.delta:g}"
+    )
+    seen = f"strongest: {strongest.attack} on {strongest.stratum}, AUC {strongest.statistics['auc']:.3f}"
+    power_text = f"{config.planted_share:.0%} copied members would be caught with power {power:.2f}"
+    return {
+        "VIOLATION": f"The claim `{what}` is rejected (p = {p_value:.2g} after Holm; {seen}).",
+        "CONSISTENT": f"Nothing contradicts `{what}` (p = {p_value:.2g}; {seen}); {power_text}.",
+        "INCONCLUSIVE": f"Nothing contradicts `{what}`, but {power_text} only.",
+        "INVALID": f"Members and non-members differ without the release (blind AUC {blind.value:.3f}).",
+    }[verdict]
+
+
+def _check(synthetic, members, nonmembers, reference, config: ReleaseConfig) -> None:
+    """Refuses tables that cannot be attacked, with every problem at once."""
+    problems: list[Problem] = []
+    named = {"members": members, "nonmembers": nonmembers}
+    named |= {} if reference is None else {"reference": reference}
+    if len(synthetic) == 0:
+        problems.append(
+            Problem("release", "The synthetic table has no rows.", "Sample from the release first.")
+        )
+    for name, table in named.items():
+        gone = [c for c in synthetic.columns if c not in table.columns]
+        if gone:
+            problems.append(Problem(name, f"Lacks columns {gone}.", "Give it the columns of the release."))
+        elif len(table) < MIN_TARGETS:
+            problems.append(Problem(name, f"Has fewer than {MIN_TARGETS} rows.", "Give more rows."))
+    unknown = [a for a in config.attacks if a not in ATTACKS]
+    if unknown:
+        problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))
+    if (
+        config.require_fpr is not None
+        and min(len(nonmembers), config.max_targets // 2) < 10 / config.require_fpr
+    ):
+        need = int(np.ceil(10 / config.require_fpr))
+        rule = f"A false-positive rate of {config.require_fpr:g} needs {need} non-members."
+        problems.append(
+            Problem("nonmembers", rule, f"Give more, set audit.max_targets={2 * need}, or ask for less.")
+        )
+    if not problems:
+        shared = _overlaps(named, list(synthetic.columns))
+        problems += [
+            Problem(f"{a} and {b}", "Share rows.", "Remove trained-on rows from the other table.")
+            for a, b in shared
+        ]
+    if problems:
+        raise InvalidInput("the release audit", problems)
+
+
+def _overlaps(named: dict[str, pd.DataFrame], columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Finds pairs of tables that share more rows than equal people explain.
+
+    Rows of tables with few columns repeat by nature, so the share of `b` found in `a` is compared with the
+    share of rows of `a` that have a twin in `a` itself.
+    """
+    hashes, pairs = {name: row_hashes(table, columns) for name, table in named.items()}, []
+    names = list(hashes)
+    for i, a in enumerate(names):
+        _, inverse, counts = np.unique(hashes[a], return_inverse=True, return_counts=True)
+        twins = float(np.mean(counts[inverse] > 1))
+        for b in names[i + 1 :]:
+            found = float(np.mean(np.isin(hashes[b], hashes[a])))
+            backwards = float(np.mean(np.isin(hashes[a], hashes[b])))
+            size_ratio = max(len(hashes[a]), len(hashes[b])) / min(len(hashes[a]), len(hashes[b]))
+            if max(found, backwards) > 0.01 + 1.5 * min(1.0, twins * min(size_ratio, 10.0)):
+                pairs.append((a, b))
+    return pairs
