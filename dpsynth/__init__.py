@@ -1,3 +1,3 @@
-"""Synthetic data under differential privacy: spend a declared (epsilon, delta) once, and show what it bought."""
+"""Synthetic data under differential privacy: a declared (epsilon, delta), spent once, and what it bought."""
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ is what stays in memory; models expand it per batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from dpsynth.data.dtypes import restore
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.statistics import Question, Statistics
 from dpsynth.errors import InvalidInput, Problem
 
 Representation = Literal["bins", "modes"]
@@ -152,6 +153,8 @@ class TableEncoder:
       modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
     """
 
+    resolution = 1  # `count` answers in whole rows
+
     def __init__(
         self,
         schema: Schema,
@@ -208,6 +211,20 @@ class TableEncoder:
     def frequencies(self, column: str) -> np.ndarray:
         """Bought shares of the cells of a column's one-hot segment; sum to one."""
         return self.codecs[column].frequencies
+
+    def shape(self, question: Question) -> tuple[int, ...]:
+        """Cells of each axis of the answer to a question; public."""
+        return tuple(self.statistics.domain[name].size for name in question.columns)
+
+    def count(self, question: Question, packed: np.ndarray) -> np.ndarray:
+        """Answers exactly: rows per joint cell, int64; private until noise is added.
+
+        Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
+        """
+        index = [self.layout.onehot(name) for name in question.columns]
+        shape = self.shape(question)
+        flat = np.ravel_multi_index(packed[:, index].astype(np.int64).T, shape)
+        return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
         """Packed index of each condition's one-hot segment -> the code that it asks for.

@@ -30,6 +30,7 @@ from dpsynth.data.sequence_encoding import (
     unscale_examples,
 )
 from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names, models_times
+from dpsynth.data.sequence_questions import RESOLUTION, SequenceQuestion, answer, shape
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
 
@@ -73,6 +74,8 @@ class SequenceEncoder:
       schema: public; `schema.sequence` and `schema.unit.column` are set.
       statistics: bought; its domain gives bounds and values that the schema leaves open.
     """
+
+    resolution = RESOLUTION  # `count` answers in units of 1/resolution entities
 
     def __init__(self, schema: Schema, statistics: Statistics, options: SequenceOptions | None = None):
         self.schema = schema
@@ -232,6 +235,14 @@ class SequenceEncoder:
         for name, value in (conditions or {}).items():
             columns[name] = pd.Series([value] * len(entity))
         return _typed(pd.DataFrame(columns), self.schema)
+
+    def shape(self, question: SequenceQuestion) -> tuple[int, int]:
+        """Cells of the two axes of the answer to a question; public."""
+        return shape(question, self.layout)
+
+    def count(self, question: SequenceQuestion, units: np.ndarray) -> np.ndarray:
+        """Answers exactly, int64 in units of 1/`resolution` entities; private until noise is added."""
+        return answer(question, self.layout, units)
 
     def encode_attributes(self, values: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
         """Encodes conditions on attributes: slots [num, slot] of each named attribute.

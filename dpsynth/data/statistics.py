@@ -12,6 +12,13 @@ from dpsynth.data.grid import Domain, project_to_simplex
 from dpsynth.data.schema import Schema
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Asks for the joint histogram of rows over the coarse cells of one or more columns. Public."""
+
+    columns: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marginal:
     """A bought histogram over the cells of one or more columns.

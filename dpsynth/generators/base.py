@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 import dpsynth.generators as package
 from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem, nearest
 
@@ -33,8 +34,13 @@ class Generator(Protocol):
     trains: ClassVar[bool]
 
     @classmethod
-    def representation(cls, config: Any, private: bool) -> Literal["bins", "modes"]:
-        """The encoder's representation that this configuration wants."""
+    def encoder(cls, config: Any, schema: Schema, statistics: Statistics, *, private: bool) -> Any:
+        """The encoder of the units that this configuration learns: a `TableEncoder`, or one like it."""
+        ...
+
+    @classmethod
+    def questions(cls, config: Any, schema: Schema, *, private: bool) -> tuple[Any, ...]:
+        """The joint histograms to buy beside the 1-way ones. Public: known before anything is bought."""
         ...
 
     def __init__(

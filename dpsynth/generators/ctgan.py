@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.schema import Boolean, Categorical
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.schema import Boolean, Categorical, Schema
+from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
@@ -173,8 +173,14 @@ class Generator:
     trains: ClassVar[bool] = True
 
     @classmethod
-    def representation(cls, config: Config, private: bool) -> str:
-        return config.resolved(private).representation
+    def encoder(
+        cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
+    ) -> TableEncoder:
+        return TableEncoder(schema, statistics, config.resolved(private).representation)
+
+    @classmethod
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
+        return ()
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Question, Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,14 @@ class Generator:
     trains: ClassVar[bool] = False
 
     @classmethod
-    def representation(cls, config: Config, private: bool) -> str:
-        return "bins"
+    def encoder(
+        cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
+    ) -> TableEncoder:
+        return TableEncoder(schema, statistics)
+
+    @classmethod
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
+        return ()
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout, TableEncoder
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.nn import PerUnitParameter, Segments, flat_rows, mlp, normal, per_unit
 
@@ -235,8 +236,15 @@ class Generator:
     trains: ClassVar[bool] = True
 
     @classmethod
-    def representation(cls, config: Config, private: bool) -> str:
-        return config.representation or ("bins" if private else "modes")
+    def encoder(
+        cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
+    ) -> TableEncoder:
+        wanted = config.representation or ("bins" if private else "modes")
+        return TableEncoder(schema, statistics, wanted)
+
+    @classmethod
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
+        return ()
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def measure(
         fine, num_rows = entity_histograms(shop, domain), num_units
     else:
         fine = histograms(shop, domain)
-        num_rows = num_units if schema.unit.column is None else _total_rows(fine)
+        num_rows = _total_rows(fine)
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows)
     return Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine)
 
@@ -116,38 +117,43 @@ def _total_rows(fine: Mapping[str, Marginal]) -> float:
 def joint_histograms(
     table: PrivateTable,
     statistics: Statistics,
-    cliques: Sequence[tuple[str, ...]],
+    encoder: Any,
+    questions: Sequence[Any],
     plan: Plan,
     ledger: Ledger,
     entropy: Entropy,
     *,
     answers: str | Path | None = None,
 ) -> Statistics:
-    """Buys joint histograms over the coarse cells of the given columns, in one pass.
+    """Buys joint histograms of encoded units, in one pass.
 
-    Formal guarantee: a unit changes each by at most max_rows (L2), all of them together by
-    sqrt(number of cliques) * max_rows; the plan has paid for `plan.request.num_marginals` of them.
+    Formal guarantee: `encoder.count` bounds what a unit can change in one histogram (max_rows for tables, 1
+    for sequences, in L2), hence all of them together by sqrt(number of questions) times that; the plan has
+    paid for `plan.request.num_marginals` of them.
+
+    Args:
+      encoder: turns rows into units and answers questions about them, in units of 1/`encoder.resolution`.
+      questions: public; each names the `columns` of its histogram.
     """
-    if len(cliques) > plan.request.num_marginals:
+    if len(questions) != plan.request.num_marginals:
         raise GuaranteeVoid(
-            f"Expected at most {plan.request.num_marginals} joint histograms, as planned; got {len(cliques)}."
+            f"Expected {plan.request.num_marginals} joint histograms, as planned; got {len(questions)}."
         )
     if entropy.voids:
         ledger.void("measurements drew fixed noise, which is for tests")
-    domain = statistics.domain
-    places = [[domain.names.index(name) for name in clique] for clique in cliques]
-    shapes = [tuple(domain.sizes[i] for i in place) for place in places]
+    shapes = [encoder.shape(question) for question in questions]
 
     def count(frame: pd.DataFrame) -> np.ndarray:
-        codes = domain.codes(frame)
-        flat = [np.ravel_multi_index(codes[:, p].T, s) for p, s in zip(places, shapes)]
-        return np.concatenate([np.bincount(f, minlength=math.prod(s)) for f, s in zip(flat, shapes)])
+        units = encoder.encode(frame)
+        return np.concatenate([encoder.count(question, units).ravel() for question in questions])
 
     shop = Shop(table, plan, ledger, entropy, Answers(answers))
-    noisy = np.split(shop.noisy("marginals", count), np.cumsum([math.prod(s) for s in shapes])[:-1])
+    noisy = shop.noisy("marginals", count, scale=encoder.resolution)
     stddev = plan.event("marginals").noise_stddev
     bought = tuple(
-        Marginal(columns=tuple(clique), counts=part.reshape(shape), noise_stddev=stddev)
-        for clique, part, shape in zip(cliques, noisy, shapes)
+        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
+        for question, part, shape in zip(
+            questions, np.split(noisy, np.cumsum([math.prod(s) for s in shapes])[:-1]), shapes
+        )
     )
     return replace(statistics, marginals=statistics.marginals + bought)

@@ -1,0 +1,278 @@
+"""The story of a release: plan, measure, encode, train, sample, release. Read this first.
+
+Left of the release everything that reads a private unit takes the ledger and pays; right of it nothing flows
+back. Each step is one call into the package that owns it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Statistics
+from dpsynth.data.table import PrivateTable
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.plan import Plan, Request, make_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.privacy.noise import Entropy
+    from dpsynth.privacy.progress import Progress, TrainingLog
+    from dpsynth.privacy.release import Release
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to do with a table; public.
+
+    Args:
+      generator: name of a method in `dpsynth.generators`.
+      settings: that method's `Config`.
+      privacy, training: the declared budget, and how private networks are trained.
+      seed: public: weights, latents, generated rows. Never the privacy noise.
+      num_rows: rows to release; None releases the bought count.
+    """
+
+    generator: str
+    settings: Any
+    privacy: PrivacyConfig
+    training: TrainingConfig
+    seed: int = 0
+    num_rows: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run made: the release, and around it internal figures that stay behind.
+
+    Args:
+      release: what may leave.
+      plan: what was bought; public.
+      training: steps, losses and conformance figures; internal. None where nothing was trained.
+      seconds: wall time by stage; internal.
+    """
+
+    release: Release
+    plan: Plan
+    training: TrainingLog | None
+    seconds: Mapping[str, float]
+
+
+def plan(schema: Schema, recipe: Recipe) -> Plan:
+    """Splits the declared budget before anything private is read; depends on public facts alone."""
+    return make_plan(recipe.privacy, recipe.training, schema, _request(schema, recipe))
+
+
+def run(
+    table: PrivateTable,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    on_step: Callable[[Progress], None] | None = None,
+    entropy: Entropy | None = None,
+) -> Run:
+    """Spends the declared budget on a table and writes a Release to `folder/release`.
+
+    Formal guarantee: the release is (epsilon, delta)-differentially private for the recipe's budget, under
+    adding or removing one unit of `table`; with `privacy.name=none` there is none, and it says so.
+    Edge cases: an interrupted run in the same folder goes on where it was, paying for nothing twice.
+
+    Args:
+      table: private.
+      folder: of this run; `ledger.jsonl`, `answers.json` and `training.ckpt` are kept there.
+      on_step: told the progress of training.
+      entropy: only for tests; a fixed source voids the certificate.
+    Raises:
+      InvalidInput: recipe and schema do not go together; nothing was read.
+      BudgetExceeded: the ledger refused; nothing more was read.
+    """
+    from dpsynth.privacy.measure import measure
+    from dpsynth.privacy.noise import make_entropy
+
+    clock, folder = _Clock(), Path(folder)
+    entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
+    with clock("plan"):
+        priced = plan(table.schema, recipe)
+    with _ledger(folder / "ledger.jsonl", priced) as ledger:
+        with clock("measure"):
+            statistics = measure(table, priced, ledger, entropy, answers=folder / "answers.json")
+            generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
+        with clock("train"):
+            training = _train(generator, table, recipe, priced, ledger, entropy, folder, on_step)
+        with clock("sample"):
+            synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
+        with clock("release"):
+            release = _release(generator, recipe, statistics, synthetic, ledger, entropy)
+            release.save(folder / "release")
+    return Run(release=release, plan=priced, training=training, seconds=clock.seconds)
+
+
+def sample(
+    release: Release, num_rows: int | None = None, *, seed: int, conditions: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Makes more rows from a release; free, and possible without the private data.
+
+    Args:
+      num_rows: rows (entities, for sequences); None makes as many as the bought count says.
+      seed: public; equal seeds give equal rows.
+      conditions: values that these columns take in every row.
+    """
+    return _generate(rebuild(release), num_rows, seed=seed, conditions=conditions)
+
+
+def rebuild(release: Release) -> Any:
+    """Returns the generator of a release, with its released weights."""
+    from pydantic import TypeAdapter
+
+    from dpsynth.generators.base import load_generator
+
+    module = load_generator(release.generator["name"])
+    config = TypeAdapter(module.Config).validate_python(release.generator["config"])
+    made_private = release.certificate["delta"] is not None
+    encoder = module.Generator.encoder(config, release.schema, release.statistics, private=made_private)
+    stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
+    generator = module.Generator(config, stored, release.statistics, seed=release.seed, private=made_private)
+    generator.load_state(release.weights)
+    return generator
+
+
+def _request(schema: Schema, recipe: Recipe) -> Request:
+    """What the method needs from the budget, known before any purchase."""
+    from dpsynth.generators.base import load_generator
+
+    method = load_generator(recipe.generator).Generator
+    private = recipe.privacy.private
+    questions = method.questions(recipe.settings, schema, private=private)
+    return Request(trains=method.trains, num_marginals=len(questions))
+
+
+def _ledger(path: Path, priced: Plan) -> Ledger:
+    """Opens a new ledger, or the one of the interrupted run in this folder."""
+    from dpsynth.privacy.ledger import Ledger
+
+    return Ledger.resume(path, priced) if path.exists() else Ledger.create(path, priced)
+
+
+def _build(
+    table: PrivateTable,
+    recipe: Recipe,
+    statistics: Statistics,
+    priced: Plan,
+    ledger: Ledger,
+    entropy: Entropy,
+    folder: Path,
+) -> tuple[Any, Statistics]:
+    """Makes the generator, after buying the joint histograms that it asks for."""
+    from dpsynth.generators.base import load_generator
+    from dpsynth.privacy.measure import joint_histograms
+
+    method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
+    encoder = method.encoder(recipe.settings, table.schema, statistics, private=private)
+    questions = method.questions(recipe.settings, table.schema, private=private)
+    if questions:
+        kept = folder / "answers.json"
+        statistics = joint_histograms(
+            table, statistics, encoder, questions, priced, ledger, entropy, answers=kept
+        )
+    generator = method(recipe.settings, encoder, statistics, seed=recipe.seed, private=private)
+    return generator.to(recipe.training.device), statistics
+
+
+def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -> TrainingLog | None:
+    """Trains what is trained from private units, by DP-SGD or, where so declared, without privacy."""
+    from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
+
+    if not generator.trains:
+        return None
+
+    def units(receipt) -> Tensor:
+        return encoded_units(table.read(receipt), table.schema, generator.encoder)
+
+    config, seed = recipe.training, recipe.seed
+    if not priced.private:
+        receipt = ledger.charge("training")
+        log = train_without_privacy(
+            generator.plain_objective(), units(receipt), config, seed=seed, on_step=on_step
+        )
+    else:
+        log = train(
+            generator.objective(),
+            units,
+            priced.training.with_count(generator.encoder.statistics.num_units),
+            ledger,
+            entropy,
+            seed=seed,
+            config=config,
+            on_step=on_step,
+            checkpoint=Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every),
+        )
+    return log
+
+
+def encoded_units(frame: pd.DataFrame, schema: Schema, encoder: Any) -> Tensor:
+    """Encodes rows and gathers them by unit: [unit, packed]; [unit, row, packed] for entities of a table."""
+    import torch
+
+    from dpsynth.data.encoding import pack_units
+
+    packed = encoder.encode(frame)
+    if schema.unit.column is not None and schema.sequence is None:
+        packed = pack_units(packed, frame[schema.unit.column], schema.unit.max_rows)
+    return torch.from_numpy(np.ascontiguousarray(packed))
+
+
+def _generate(
+    generator: Any, num_rows: int | None, *, seed: int, conditions: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Samples units and presents them as the input was: columns, order, dtypes, with fresh keys."""
+    from dpsynth.data.dtypes import restore_frame, surrogate_keys
+
+    schema, statistics = generator.encoder.schema, generator.encoder.statistics
+    bought = statistics.num_rows if schema.sequence is None else statistics.num_units
+    num = max(1, round(bought)) if num_rows is None else num_rows
+    packed = generator.sample(num, seed=seed, conditions=conditions)
+    frame = generator.encoder.decode(packed, seed=seed, conditions=conditions)
+    for column in schema.columns:
+        if column.name in schema.names and column.name not in frame:
+            frame[column.name] = surrogate_keys(column, len(frame))
+    return restore_frame(frame[list(schema.names)], schema)
+
+
+def _release(generator, recipe, statistics, synthetic, ledger, entropy) -> Release:
+    from dpsynth.privacy.release import Release
+
+    return Release.make(
+        schema=generator.encoder.schema,
+        statistics=statistics,
+        encoder=generator.encoder.to_dict(),
+        generator=recipe.generator,
+        config=recipe.settings,
+        weights=generator.state(),
+        synthetic=synthetic,
+        seed=recipe.seed,
+        ledger=ledger,
+        entropy=entropy,
+    )
+
+
+class _Clock:
+    """Wall time by stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
