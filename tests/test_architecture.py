@@ -31,6 +31,7 @@ ALLOWED = {
         "dpsynth.privacy",
         "dpsynth.generators",
     },
+    "dpsynth.timeseries": {"dpsynth.errors", "dpsynth.types", "dpsynth.data", "dpsynth.generators"},
     "dpsynth.audit": {
         "dpsynth.errors",
         "dpsynth.types",
@@ -48,12 +49,12 @@ LIBRARIES = {
     "mlflow": {"dpsynth.tracking"},
     "hydra": {"dpsynth.config", "experiments"},
     "omegaconf": {"dpsynth.config", "experiments"},
-    "pydantic": {"dpsynth.config"},
+    "pydantic": {"dpsynth.config", "dpsynth.pipeline"},
     "opacus": {"dpsynth.privacy"},
     "dp_accounting": {"dpsynth.privacy"},
     "opendp": {"dpsynth.privacy"},
     "randomgen": {"dpsynth.privacy"},
-    "torch": {"dpsynth.privacy", "dpsynth.generators", "dpsynth.pipeline", "dpsynth.audit"},
+    "torch": {"dpsynth.privacy", "dpsynth.generators", "dpsynth.pipeline", "dpsynth.timeseries", "dpsynth.audit"},
 }
 # Calls that would void the guarantee or make a release unsafe to open.
 FORBIDDEN_CALLS = {

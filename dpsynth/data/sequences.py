@@ -336,7 +336,8 @@ class SequenceEncoder:
         span = np.zeros(entity.max(initial=-1) + 1)
         np.maximum.at(span, entity, elapsed)
         start = np.maximum(np.minimum(start, high - span[entity]), low)  # the last row stays in bounds
-        columns[sequence.time] = from_axis(time, np.minimum(start + elapsed, high))
+        after = np.bincount(entity)[entity] - 1 - place if len(entity) else place  # and all times differ
+        columns[sequence.time] = from_axis(time, np.minimum(start + elapsed, high - after * step))
 
     def _to_range(self, unit: np.ndarray) -> np.ndarray:
         return 2 * unit - 1 if self.options.normalization == MINUSONE_ONE else unit
@@ -374,9 +375,11 @@ def _check(schema: Schema) -> None:
 
 
 def _typed(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Orders columns as declared and gives them back their dtypes; entity keys stay integers."""
+    """Orders columns as declared and gives them back their dtypes; keys of entities are numbers or text."""
     typed = {name: frame[name] for name in schema.names if name in frame}
     for name in typed:
         if schema.column(name).modelled and name != schema.unit.column:
             typed[name] = restore(typed[name], schema.column(name))
+        elif schema.column(name).dtype in ("str", "object", "string"):
+            typed[name] = typed[name].astype("str")
     return pd.DataFrame(typed)
