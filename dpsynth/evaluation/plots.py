@@ -14,7 +14,7 @@ INK = "#2b2f36"
 FAINT = "#e3e5e8"
 # Okabe and Ito (2008), without black and yellow; dashes and markers tell lines apart without colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "<", ">", "p")
 
 
 def colour(position: int) -> str:

@@ -1,0 +1,140 @@
+"""A report as a PDF, by a pure Python writer: no browser and no system library."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsynth.report.document import Document, Interactive, Picture, Section, Table, Text, cell
+from dpsynth.report.html import png_size, table_caption
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
+
+_INK, _QUIET, _WARN, _ACCENT = (43, 47, 54), (95, 102, 112), (166, 60, 0), (0, 84, 128)
+_DPI = 110  # of the pictures
+_MOST_COLUMNS = 9
+_LONGEST_CELL = 90
+
+
+def render_pdf(document: Document) -> bytes:
+    """Returns the file. Interactive figures appear as still pictures; wide tables lose columns and say so."""
+    pdf = _new(document)
+    pdf.add_page()
+    pdf.set_font("text", "B", 18)
+    pdf.multi_cell(0, 9, document.title, new_x="LMARGIN", new_y="NEXT")
+    _write(pdf, document.claim, 11, _QUIET)
+    if document.stamp:
+        pdf.set_font("text", "B", 20)
+        pdf.set_text_color(*_WARN)
+        pdf.cell(0, 13, document.stamp, border=1, align="C", new_x="LMARGIN", new_y="NEXT")
+    if document.internal:
+        note = (
+            "Parts marked INTERNAL compare with real rows without paying for it. They are for those who hold"
+        )
+        _write(pdf, f"{note} the data: do not pass this report on with a release.", 9.5, _WARN)
+    for section in document.sections:
+        _section(pdf, section)
+    return bytes(pdf.output())
+
+
+def _new(document: Document) -> FPDF:
+    import matplotlib
+    from fpdf import FPDF
+
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # free fonts that hold ε, δ and ±
+
+    class Report(FPDF):
+        def footer(self) -> None:
+            self.set_y(-12)
+            self.set_font("text", "", 8)
+            self.set_text_color(*_QUIET)
+            mark = "internal · " if document.internal else ""
+            self.cell(0, 6, f"{mark}{document.claim} · page {self.page_no()} of {{nb}}", align="C")
+
+    pdf = Report(format="A4", unit="mm")
+    pdf.add_font("text", "", fonts / "DejaVuSans.ttf")
+    pdf.add_font("text", "B", fonts / "DejaVuSans-Bold.ttf")
+    pdf.set_margins(16, 16)
+    pdf.set_auto_page_break(True, margin=16)
+    pdf.set_title(document.title)
+    pdf.set_creator("dpsynth")
+    return pdf
+
+
+def _write(pdf: FPDF, text: str, size: float, colour: tuple[int, int, int] = _INK) -> None:
+    pdf.set_font("text", "", size)
+    pdf.set_text_color(*colour)
+    pdf.multi_cell(0, size * 0.5, text, new_x="LMARGIN", new_y="NEXT")
+    pdf.ln(1.5)
+
+
+def _section(pdf: FPDF, section: Section) -> None:
+    if pdf.get_y() > pdf.h - 60:
+        pdf.add_page()
+    pdf.ln(5)
+    pdf.start_section(section.title)
+    pdf.set_font("text", "B", 13)
+    pdf.set_text_color(*_INK)
+    pdf.cell(pdf.get_string_width(section.title) + 4, 8, section.title)
+    pdf.set_font("text", "B", 8)
+    pdf.set_text_color(*(_WARN if section.visibility == "internal" else _ACCENT))
+    pdf.cell(0, 8.6, section.visibility.upper(), new_x="LMARGIN", new_y="NEXT")
+    pdf.ln(1)
+    for block in section.blocks:
+        if isinstance(block, Text):
+            _write(pdf, block.text, 9.5)
+        elif isinstance(block, Table):
+            _table(pdf, block)
+        else:
+            _picture(pdf, block.still if isinstance(block, Interactive) else block)
+
+
+def _picture(pdf: FPDF, picture: Picture) -> None:
+    pixels, lines = png_size(picture.png)
+    width = min(pdf.epw, pixels / _DPI * 25.4)
+    height = width * lines / pixels
+    most = pdf.eph - 12
+    if height > most:
+        width, height = width * most / height, most
+    if pdf.get_y() + height > pdf.h - pdf.b_margin:
+        pdf.add_page()
+    pdf.image(io.BytesIO(picture.png), w=width, h=height, alt_text=picture.alt)
+    if picture.caption:
+        _write(pdf, picture.caption, 8.5, _QUIET)
+    pdf.ln(2)
+
+
+def _table(pdf: FPDF, table: Table) -> None:
+    frame = table.frame.iloc[:, :_MOST_COLUMNS]
+    caption = table_caption(table)
+    if frame.shape[1] < table.frame.shape[1]:
+        caption = f"{caption} (first {_MOST_COLUMNS} of {table.frame.shape[1]} columns)".strip()
+    if caption:
+        _write(pdf, caption, 8.5, _QUIET)
+    if not frame.shape[1]:
+        return
+    rows = [[_cut(cell(value)) for value in row] for row in frame.itertuples(index=False, name=None)]
+    header = [_cut(str(name)) for name in frame.columns]
+    pdf.set_font("text", "", 7.5)
+    pdf.set_text_color(*_INK)
+    longest = [max([len(header[i]), 4, *(len(row[i]) for row in rows)]) for i in range(len(header))]
+    widths = tuple(min(n, 42) for n in longest)
+    with pdf.table(
+        col_widths=widths,
+        borders_layout="HORIZONTAL_LINES",
+        line_height=4.2,
+        text_align="LEFT",
+        width=min(pdf.epw, 2.2 * sum(widths) + 6),
+        align="LEFT",
+        padding=0.6,
+        wrapmode="CHAR" if max(longest) > 60 else "WORD",
+    ) as drawn:
+        for row in [header, *rows]:
+            drawn.row(row)
+    pdf.ln(2)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"

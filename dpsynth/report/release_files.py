@@ -1,0 +1,187 @@
+"""What a release says about itself, read from its files: public and released facts alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dpsynth.data.schema import Schema
+from dpsynth.errors import InvalidInput, Problem
+
+FILES = ("synthetic.parquet", "release.json", "ledger.json", "certificate.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFacts:
+    """A release's files, without the weights.
+
+    Args:
+      certificate, facts, records: contents of certificate.json, release.json and ledger.json.
+    """
+
+    folder: Path
+    schema: Schema
+    synthetic: pd.DataFrame
+    certificate: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+
+    @property
+    def claim(self) -> str:
+        """In words: the guarantee, or its absence."""
+        if self.stamp:
+            return f"{self.stamp}: no privacy is promised"
+        unit, rows = self.certificate["unit"], self.certificate.get("max_rows", 1)
+        who = f"one {unit}" + (f" with at most {rows} rows" if rows > 1 else "")
+        epsilon, delta = self.certificate["epsilon"], self.certificate["delta"]
+        return f"ε = {epsilon:g} at δ = {delta:g}; {who}, added or removed"
+
+    @property
+    def stamp(self) -> str | None:
+        """NON-PRIVATE or VOID; None where the claim stands."""
+        return None if self.certificate["private"] else str(self.certificate["claim"])
+
+    @property
+    def generator(self) -> str:
+        return str(self.facts["generator"]["name"])
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        return self.records[0]["plan"]
+
+
+def read_release(folder: str | Path) -> ReleaseFacts:
+    """Reads a release's files. Hashes are `verify`'s business, not checked here.
+
+    Raises:
+      InvalidInput: the folder is not a release.
+    """
+    folder = Path(folder)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        fix = "Name the folder that holds certificate.json."
+        raise InvalidInput(str(folder), [Problem(name, "is missing.", fix) for name in missing])
+
+    def content(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    facts = content("release.json")
+    return ReleaseFacts(
+        folder=folder,
+        schema=Schema.from_dict(facts["schema"]),
+        synthetic=pd.read_parquet(folder / "synthetic.parquet"),
+        certificate=content("certificate.json"),
+        facts=facts,
+        records=content("ledger.json")["records"],
+    )
+
+
+def certificate_table(release: ReleaseFacts) -> pd.DataFrame:
+    """Returns the certificate for people: one row per statement."""
+    certificate = release.certificate
+    rows = [
+        ("claim", certificate["claim"]),
+        ("unit of privacy", certificate["unit"]),
+        ("rows per unit, at most", certificate.get("max_rows")),
+        ("neighbours", str(certificate["neighbours"]).replace("_", " ")),
+        ("ε declared", certificate.get("epsilon") if certificate["private"] else "infinite"),
+        ("δ declared", certificate.get("delta")),
+    ]
+    for name, value in (certificate.get("accountants") or {}).items():
+        rows.append((f"ε spent, by {name.replace('_', ' ')}", "infinite" if value is None else float(value)))
+    rows.append(("noise source", certificate.get("noise")))
+    rows += [("void because", reason) for reason in certificate.get("void") or ()]
+    rows += [(f"not covered ({n})", gap) for n, gap in enumerate(certificate.get("gaps") or (), 1)]
+    return pd.DataFrame(rows, columns=["statement", "value"])
+
+
+def ledger_table(release: ReleaseFacts) -> pd.DataFrame:
+    """Returns one row per planned event: what it read, how noisy, whether charged."""
+    kinds = [(record["kind"], record.get("event")) for record in release.records]
+    shares = budget_shares(release.plan)
+    rows = []
+    for number, event in enumerate(release.plan["events"], 1):
+        name = event["name"]
+        rate, steps = _sampling(event["event"])
+        rows.append(
+            {
+                "no.": number,
+                "event": name,
+                "reads": event.get("about") or event["stage"],
+                "noise multiplier": float(event["noise_multiplier"] or 0.0),
+                "sensitivity": float(event["sensitivity"]),
+                "rate per step": rate,
+                "steps": steps,
+                "share": None if shares is None else f"{shares[name]:.1%}",
+                "state": _state(kinds, name),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _state(kinds: Sequence[tuple[str, str | None]], name: str) -> str:
+    if ("finish", name) in kinds:
+        return "charged, finished"
+    return "charged, open" if ("charge", name) in kinds else "not charged"
+
+
+def _sampling(event: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    if event["type"] == "self_composed":
+        return _sampling(event["event"])[0], event["count"]
+    return event.get("sample_rate"), None
+
+
+def budget_shares(plan: Mapping[str, Any]) -> dict[str, float] | None:
+    """Returns each event's fraction of the budget; None without privacy.
+
+    In units of 1 / noise_multiplier², which add up when Gaussian mechanisms compose; training has what the
+    others leave, since Poisson sampling amplifies it.
+    """
+    guarantee = plan["guarantee"]
+    if not plan["private"] or not guarantee["epsilon"]:
+        return None
+    whole = gaussian_noise_multiplier(guarantee["epsilon"], guarantee["delta"]) ** -2
+    events = plan["events"]
+    parts = {
+        e["name"]: e["noise_multiplier"] ** -2 / whole
+        if e["stage"] != "training" and e["noise_multiplier"]
+        else 0.0
+        for e in events
+    }
+    rest = max(0.0, 1.0 - sum(parts.values()))
+    training = [e["name"] for e in events if e["stage"] == "training"]
+    return parts | {name: rest / len(training) for name in training}
+
+
+def stage_shares(plan: Mapping[str, Any]) -> dict[str, float] | None:
+    """Returns the split of the budget by stage, in the order of the plan."""
+    shares = budget_shares(plan)
+    if shares is None:
+        return None
+    stages: dict[str, float] = {}
+    for event in plan["events"]:
+        stages[event["stage"]] = stages.get(event["stage"], 0.0) + shares[event["name"]]
+    return stages
+
+
+def gaussian_noise_multiplier(epsilon: float, delta: float) -> float:
+    """Noise multiplier of the one Gaussian mechanism that is (epsilon, delta)-private.
+
+    Source: Balle & Wang (2018), theorem 8.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
+
+    def excess(log_sigma: float) -> float:
+        sigma = math.exp(log_sigma)
+        inside = log_ndtr(0.5 / sigma - epsilon * sigma)
+        outside = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma)
+        return inside + math.log1p(-math.exp(min(outside - inside, -1e-300))) - math.log(delta)
+
+    return math.exp(brentq(excess, -8.0, 12.0, xtol=1e-12))
