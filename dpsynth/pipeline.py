@@ -6,6 +6,7 @@ back. Each step is one call into the package that owns it.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.plan import Plan, Request, make_plan
 
@@ -85,7 +86,8 @@ def run(
 
     Formal guarantee: the release is (epsilon, delta)-differentially private for the recipe's budget, under
     adding or removing one unit of `table`; with `privacy.name=none` there is none, and it says so.
-    Edge cases: an interrupted run in the same folder goes on where it was, paying for nothing twice.
+    Edge cases: an interrupted run in the same folder goes on where it was, paying for nothing twice; a
+    finished one returns its release.
 
     Args:
       table: private.
@@ -98,11 +100,16 @@ def run(
     """
     from dpsynth.privacy.measure import measure
     from dpsynth.privacy.noise import make_entropy
+    from dpsynth.privacy.release import Release
 
     clock, folder = _Clock(), Path(folder)
     entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
     with clock("plan"):
         priced = plan(table.schema, recipe)
+    if (folder / "release").exists():
+        return Run(
+            release=Release.load(folder / "release"), plan=priced, training=None, seconds=clock.seconds
+        )
     with _ledger(folder / "ledger.jsonl", priced) as ledger:
         with clock("measure"):
             statistics = measure(table, priced, ledger, entropy, answers=folder / "answers.json")
@@ -113,7 +120,9 @@ def run(
             synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
         with clock("release"):
             release = _release(generator, recipe, statistics, synthetic, ledger, entropy)
-            release.save(folder / "release")
+            partial = folder / "release.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            release.save(partial).replace(folder / "release")
     return Run(release=release, plan=priced, training=training, seconds=clock.seconds)
 
 
@@ -190,32 +199,41 @@ def _build(
 
 def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -> TrainingLog | None:
     """Trains what is trained from private units, by DP-SGD or, where so declared, without privacy."""
+    from safetensors.torch import load_file, save_file
+
+    from dpsynth.privacy.certificate import file_digest
     from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
 
     if not generator.trains:
         return None
+    weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
+    if ledger.is_finished("training"):  # a resumed run, interrupted after its training
+        generator.load_state(load_file(weights))
+        return None
 
-    def units(receipt) -> Tensor:
+    def units(receipt: Receipt) -> Tensor:
         return encoded_units(table.read(receipt), table.schema, generator.encoder)
 
-    config, seed = recipe.training, recipe.seed
-    if not priced.private:
-        receipt = ledger.charge("training")
-        log = train_without_privacy(
-            generator.plain_objective(), units(receipt), config, seed=seed, on_step=on_step
-        )
-    else:
+    checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every)
+    if priced.private:
+        constants = priced.training.with_count(generator.encoder.statistics.num_units)
         log = train(
             generator.objective(),
             units,
-            priced.training.with_count(generator.encoder.statistics.num_units),
+            constants,
             ledger,
             entropy,
             seed=seed,
             config=config,
             on_step=on_step,
-            checkpoint=Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every),
+            checkpoint=checkpoint,
         )
+    else:
+        rows = units(ledger.charge("training"))
+        log = train_without_privacy(generator.plain_objective(), rows, config, seed=seed, on_step=on_step)
+    save_file({name: tensor.contiguous() for name, tensor in generator.state().items()}, weights)
+    ledger.finish("training", file_digest(weights))
+    checkpoint.path.unlink(missing_ok=True)
     return log
 
 

@@ -47,6 +47,10 @@ class Generator(Protocol):
         self, config: Any, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ): ...
 
+    def to(self, device: torch.device | str) -> Generator:
+        """Moves its networks, in place."""
+        ...
+
     def objective(self) -> Any:
         """The `PrivateObjective` for the training core, or None for a method that does not train."""
         ...

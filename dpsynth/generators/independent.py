@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
@@ -43,6 +44,9 @@ class Generator:
     ):
         self.encoder = encoder
         self.probabilities = [encoder.frequencies(s.column) for s in encoder.layout.segments]
+
+    def to(self, device: torch.device | str) -> Generator:
+        return self
 
     def objective(self) -> None:
         return None
