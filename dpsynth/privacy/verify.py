@@ -134,13 +134,14 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     from dpsynth.privacy.accounting import Ingredients
 
     rows = schema.unit.max_rows
+    weight = rows if schema.sequence is None else 1  # of a unit in histograms
     open_kinds = [kind for _, kind in schema.undeclared]
     sensitivity = {
         "count": 1.0,
         "columns/range": rows * math.sqrt(open_kinds.count("bounds")),
         "columns/narrow": rows * math.sqrt(open_kinds.count("bounds")),
         "columns/values": rows * math.sqrt(open_kinds.count("values")),
-        "columns/histograms": rows * math.sqrt(len(schema.modelled)),
+        "columns/histograms": weight * math.sqrt(len(schema.modelled)),
     }
     events = {event["name"]: event for event in plan["events"]}
     for name, event in events.items():
@@ -164,10 +165,8 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     expected = events["columns/histograms"]["noise_multiplier"] * events["columns/histograms"]["sensitivity"]
     if not all(math.isclose(level, expected) for level in levels):
         yield "Released histograms have another noise than was paid for."
-    if (
-        len(statistics["marginals"]) * rows**2
-        > events.get("marginals", {"sensitivity": 0.0})["sensitivity"] ** 2 + 1e-9
-    ):
+    paid_for = events.get("marginals", {"sensitivity": 0.0})["sensitivity"] / weight
+    if len(statistics["marginals"]) > paid_for**2 + 1e-6:
         yield "More joint histograms are released than were paid for."
     for marginal in statistics["marginals"]:
         paid = events.get("marginals", {"noise_multiplier": math.nan, "sensitivity": 1.0})
