@@ -36,9 +36,7 @@ def test_gaussian_noise_inverts_the_closed_form(epsilon):
 def test_training_noise_meets_the_composed_budget_from_below(epsilon, rate, steps):
     others = [dp_event.GaussianDpEvent(12.0 / min(epsilon, 2.0)), FailureDpEvent(1e-6)]
     begin = time.process_time()
-    noise = training_noise_multiplier(
-        others, sample_rate=rate, steps=steps, epsilon=epsilon, delta=1e-5
-    )
+    noise = training_noise_multiplier(others, sample_rate=rate, steps=steps, epsilon=epsilon, delta=1e-5)
     assert time.process_time() - begin < 6.0  # goal 2 s on an idle core
     assert (1 - 0.005) * epsilon <= total(others, rate, noise, steps) <= epsilon
 
