@@ -1,0 +1,158 @@
+"""The neighbour test: with charged answers held equal, nothing that a run leaves may follow one unit.
+
+Noise is replaced by a fixed source that swallows the data (`tests/support/swamped.py`), so outputs of charged
+mechanisms are equal on neighbouring tables. Then every file of the run must be equal byte for byte: release,
+ledger (but for its random name), answers, weights, and so steps, rates, divisors, encoder, schema and rows.
+Each planted leak is a broken twin that the same test must catch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dpsynth import pipeline
+from dpsynth.audit.invariance import check_invariance
+from dpsynth.data.columns import Integer
+from dpsynth.data.table import PrivateTable
+from dpsynth.generators.base import generator_names, load_generator
+from dpsynth.privacy import measure as measuring
+from dpsynth.privacy import training
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.noise import FixedEntropy
+from tests.support.swamped import SwampedEntropy
+from tests.support.worlds import SCHEMA, make_table
+
+TABULAR = [n for n in generator_names() if not getattr(load_generator(n).Generator, "sequential", False)]
+OPEN = SCHEMA.with_columns(Integer(name="age", min=None, max=None))  # bounds of age are bought
+
+
+def recipe(name: str) -> pipeline.Recipe:
+    module = load_generator(name)
+    return pipeline.Recipe(
+        generator=name,
+        settings=module.Config(),
+        privacy=PrivacyConfig(epsilon=2.0, delta=1e-4),
+        training=TrainingConfig(steps=3, sample_rate=0.1, epochs=None),
+        num_rows=None,
+    )
+
+
+def leftovers(folder: Path) -> dict[str, bytes]:
+    """Every file, without the one random name that a ledger has and the hashes that follow from it."""
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {name: _anonymous(content) for name, content in files.items()}
+
+
+def _anonymous(content: bytes) -> bytes:
+    for key in (b"ledger", b"hash", b"previous", b"ledger.json"):
+        content = re.sub(rb'"%s":\s*"[0-9a-f]{32,64}"' % re.escape(key), b'"%s": "-"' % key, content)
+    return content
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Runs a recipe on a table and returns everything it left."""
+    count = iter(range(100))
+
+    def leave(name: str, table: pd.DataFrame) -> dict[str, bytes]:
+        folder = tmp_path / str(next(count))
+        pipeline.run(PrivateTable(table, OPEN), recipe(name), folder, entropy=SwampedEntropy())
+        return leftovers(folder)
+
+    return leave
+
+
+TABLE = make_table(60)
+NEIGHBOURS = (TABLE.iloc[1:], TABLE.drop(index=int(TABLE["age"].idxmax())))
+
+
+@pytest.mark.parametrize("name", TABULAR)
+def test_nothing_unpaid_follows_one_unit(name, runs):
+    assert check_invariance(lambda table: runs(name, table), TABLE, NEIGHBOURS) == []
+
+
+def test_charged_answers_do_follow_the_data(tmp_path):
+    """Without swamping the same comparison sees the paid answers differ, so it can see at all."""
+    left = []
+    for i, table in enumerate((TABLE, NEIGHBOURS[0])):
+        pipeline.run(
+            PrivateTable(table, OPEN), recipe("independent"), tmp_path / str(i), entropy=FixedEntropy()
+        )
+        left.append(leftovers(tmp_path / str(i)))
+    assert left[0]["answers.json"] != left[1]["answers.json"]
+
+
+SEEN: dict[str, pd.DataFrame] = {}  # the table of the current run, for leaks that need it
+
+
+def leak_bounds(monkeypatch):
+    """Bounds read off the data."""
+
+    def exact(shop):
+        age = shop._table._frame["age"]
+        return {"age": (float(age.min()), float(age.max()))}
+
+    monkeypatch.setattr(measuring, "undeclared_bounds", exact)
+
+
+def leak_count(monkeypatch):
+    """The exact number of units as the noisy one: the divisor and the number of rows follow it."""
+    monkeypatch.setattr(measuring, "noisy_count", lambda shop: float(len(shop._table._frame)))
+
+
+def leak_vocabulary(monkeypatch):
+    """Categories read off the data."""
+    honest = measuring.fine_domain
+
+    def from_data(schema, bounds, values, *, max_cells):
+        return honest(schema, bounds, values, max_cells=SEEN["table"]["age"].nunique())
+
+    monkeypatch.setattr(measuring, "fine_domain", from_data)
+
+
+def leak_rows(monkeypatch):
+    """A real row stored beside the bought statistics."""
+    honest = pipeline._release
+
+    def with_row(generator, recipe, statistics, synthetic, ledger, entropy):
+        synthetic = synthetic.copy()
+        synthetic.iloc[0] = SEEN["table"].iloc[0]
+        return honest(generator, recipe, statistics, synthetic, ledger, entropy)
+
+    monkeypatch.setattr(pipeline, "_release", with_row)
+
+
+def leak_steps(monkeypatch):
+    """Stock wiring: one epoch has len(data) / batch size steps."""
+    honest = training.train
+
+    def wired(objective, units, constants, *rest, **named):
+        steps = len(SEEN["table"]) // 10
+        return honest(objective, units, replace(constants, steps=steps), *rest, **named)
+
+    monkeypatch.setattr(training, "train", wired)
+
+
+PLANTS = {
+    leak_bounds: "independent",
+    leak_count: "independent",
+    leak_vocabulary: "independent",
+    leak_rows: "independent",
+    leak_steps: "tvae",
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_a_planted_leak_is_caught(plant, runs, monkeypatch):
+    plant(monkeypatch)
+
+    def leave(table: pd.DataFrame) -> dict[str, bytes]:
+        SEEN["table"] = table.reset_index(drop=True)
+        return runs(PLANTS[plant], table)
+
+    assert check_invariance(leave, TABLE, NEIGHBOURS) != []
