@@ -39,7 +39,7 @@ SECTIONS = {
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
 # Changing these does not change what a run computes, so they do not tell one run from another.
-_NOT_IDENTITY = ("tracking", "release_dir", "sweep")
+_NOT_IDENTITY = ("tracking", "sweep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,6 @@ class RunConfig:
       seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
       holdout_share: of the units, set aside before training; the claim covers the others.
       num_rows: rows to release; None releases the bought count.
-      release_dir: where the release goes; None puts it in the run's folder.
     """
 
     data: Any
@@ -78,7 +77,6 @@ class RunConfig:
     seed: int = 0
     holdout_share: float = 0.2
     num_rows: int | None = None
-    release_dir: str | None = None
 
     def flat(self) -> dict[str, Any]:
         """Returns every setting by its dotted key, as one types it on the command line."""
@@ -234,7 +232,6 @@ class _Top:
     seed: int
     holdout_share: float = 0.2
     num_rows: int | None = None
-    release_dir: str | None = None
 
     def __post_init__(self):
         rules = [

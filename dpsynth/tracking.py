@@ -285,4 +285,7 @@ def how_to_open(config: TrackingConfig) -> str:
     """Returns the one command that shows the store in a browser."""
     if config.uri.startswith(("http://", "https://")):
         return f"open {config.uri}"
-    return f"DO_NOT_TRACK=true {Path(sys.executable).with_name('mlflow')} ui --backend-store-uri {config.uri}"
+    program = Path(sys.executable).with_name("mlflow")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"DO_NOT_TRACK=true {program} ui --backend-store-uri {config.uri}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.progress import Progress
     from dpsynth.tracking import Tracker
 
-_POINTS = 40  # of the epsilon curve; each costs a composition
+_POINTS = 20  # of the epsilon curve; each costs a composition
 _LOSSES = 200  # logged losses per run, at most
 _BAR = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps {elapsed}<{remaining}{postfix}"
 
@@ -26,11 +26,11 @@ def epsilon_steps(steps: int, points: int = _POINTS) -> list[int]:
 
 def epsilon_after(plan: Plan) -> dict[int, float]:
     """Returns epsilon spent after some of the steps, beside the plan's other events; public."""
-    from dpsynth.privacy.accounting import epsilon_curve
-
     constants = plan.training
     if not plan.private or constants is None:
         return {}
+    from dpsynth.privacy.calibration import epsilon_curve
+
     steps = epsilon_steps(constants.steps)
     curve = epsilon_curve(
         plan.before_training(),

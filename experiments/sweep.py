@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -79,9 +80,23 @@ def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) ->
     tracker.artifacts(place, "internal/frontier")
 
 
+def _cost(folder: Path, tracker: tracking.Tracker) -> str:
+    """States what the sweep costs as a whole, from every ledger in it, finished or not."""
+    from dpsynth.privacy.composition import read_ledger, sweep_cost
+
+    cost = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))])
+    stated = {"one": cost.one, "all": cost.all, "best": cost.best}
+    tracker.metrics({f"privacy/sweep_{key}": value for key, value in stated.items() if math.isfinite(value)})
+    tracker.text(cost.text(), "cost.txt")
+    return cost.text()
+
+
 def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker) -> None:
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
-    parts = [summary_text(points), f"Everything of this sweep: {folder}"]
+    parts = [summary_text(points)]
+    with _reported("The sweep's cost could not be computed"):
+        parts.append(f"What this sweep costs in privacy:\n{indented(_cost(folder, tracker))}")
+    parts.append(f"Everything of this sweep: {folder}")
     if tracker.run_id:
         parts.append(f"See all runs in MLflow:\n{indented(tracking.how_to_open(config.tracking))}")
     print("\n" + "\n\n".join(parts) + "\n", flush=True)
@@ -134,7 +149,7 @@ def _reported(what: str) -> Iterator[None]:
         print(f"{what}: {error}", file=sys.stderr)
 
 
-def finished_text(point: Point, folder: Path) -> str:
+def finished_text(point: Point) -> str:
     """Says on one screen what a single run made."""
     from dpsynth.report import names
     from dpsynth.report.frontier import default_metrics

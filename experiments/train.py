@@ -95,7 +95,8 @@ def _fit(
     from experiments.progress import shown
 
     table = PrivateTable(train, schema)
-    with shown(label_of(config), tracker, plan, bar=not sweep.runs_beside_others()) as on_step:
+    bar = plan.request.trains and not sweep.runs_beside_others()
+    with shown(label_of(config), tracker, plan, bar=bar) as on_step:
         return pipeline.run(table, recipe_of(config), folder, on_step=on_step)
 
 
