@@ -66,10 +66,10 @@ class Clipped:
     norms: Tensor
     factors: Tensor
 
-    @property
-    def max_clipped_norm(self) -> float:
-        """The largest norm of a unit's contribution."""
-        return float((self.norms * self.factors).max()) if len(self.norms) else 0.0
+    def summary(self) -> tuple[float, float, float]:
+        """The sum of losses, the number of clipped units, and the largest norm of a unit's contribution."""
+        figures = (self.losses.sum(), (self.factors < 1.0).sum(), (self.norms * self.factors).max())
+        return tuple(torch.stack([f.to(self.norms.dtype) for f in figures]).tolist())
 
 
 def clip_factors(norms: Tensor, max_grad_norm: float) -> Tensor:
@@ -165,7 +165,7 @@ class BookKeeper:
         pieces = self._backward(value, num)
         norms, doubtful = _norms(pieces, value)
         factors = clip_factors(norms, max_grad_norm)
-        if bool(doubtful.any()):
+        if doubtful is not None:
             rows = doubtful.nonzero().squeeze(1)
             exact, exact_factors = _exact_factors(pieces, rows, max_grad_norm)
             self._add_exactly(pieces, rows, exact_factors * scale, out)
@@ -241,28 +241,30 @@ def _without(piece: _Piece, rows: Tensor) -> _Piece:
     return layer, None if a is None else a.index_fill(0, rows, 0.0), g.index_fill(0, rows, 0.0)
 
 
-def _norms(pieces: list[_Piece], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Per-unit gradient norms, and which of them float32 did not get right."""
-    squared = like.new_zeros(len(like))
-    doubtful = torch.zeros_like(squared, dtype=torch.bool)
+def _norms(pieces: list[_Piece], like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Per-unit gradient norms, and which of them float32 did not get right (None: it got all right)."""
+    squared, kept = like.new_zeros(len(like)), True
     plain = [(layer, a, g) for layer, a, g in pieces if g.ndim == 2]
     if plain:
         # One row per layer: ‖G_iᵀA_i‖² = ‖A_i‖²‖G_i‖², plus ‖G_i‖² for the bias.
-        inputs, outputs = like.new_zeros(2, len(plain), len(like))
-        bias = like.new_tensor([[layer.bias is not None] for layer, _, _ in plain])
-        for row, (layer, a, g) in enumerate(plain):
-            torch.linalg.vector_norm(g, dim=1, out=outputs[row])
-            if layer.weight is not None:
-                torch.linalg.vector_norm(a, dim=1, out=inputs[row])
+        none = like.new_zeros(len(like))
+        outputs = torch.stack([torch.linalg.vector_norm(g, dim=1) for _, _, g in plain])
+        inputs = torch.stack([none if a is None else torch.linalg.vector_norm(a, dim=1) for _, a, _ in plain])
+        inputs.square_()
+        if all(layer.bias is not None for layer, _, _ in plain):
+            inputs.add_(1.0)
+        else:
+            inputs.add_(like.new_tensor([[layer.bias is not None] for layer, _, _ in plain]))
         # Multiplied before squaring: a tiny G_i times a huge A_i must not underflow to zero.
-        squared = outputs.mul_(inputs.square_().add_(bias).sqrt_()).square_().sum(0)
+        squared = outputs.mul_(inputs.sqrt_()).square_().sum(0)
     for layer, a, g in pieces:
         if g.ndim == 3:
-            part, cancelled = _squared_norms_of_rows(layer, a, g)
+            part, precise = _squared_norms_of_rows(layer, a, g)
             squared += part
-            doubtful |= cancelled
-    doubtful |= ~torch.isfinite(squared)
-    return squared.sqrt_(), doubtful
+            kept = precise & kept
+    fine = squared <= torch.finfo(squared.dtype).max  # neither infinite nor NaN
+    fine = fine if kept is True else fine & kept
+    return squared.sqrt_(), None if bool(fine.all()) else ~fine
 
 
 def _by_unit(tensor: Tensor, num: int, name: str) -> Tensor:
@@ -277,7 +279,7 @@ def _with_rows(tensor: Tensor) -> Tensor:
 
 
 def _squared_norms_of_rows(layer: _Layer, a: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared norms of Σ_r g_r a_rᵀ (and of Σ_r g_r), and which of them lost precision to cancellation."""
+    """Squared norms of Σ_r g_r a_rᵀ (and of Σ_r g_r), and which of them kept their precision."""
     squared = g.new_zeros(len(g))
     scale = g.new_zeros(len(g))
     lengths = torch.linalg.vector_norm(g, dim=2)
@@ -292,7 +294,7 @@ def _squared_norms_of_rows(layer: _Layer, a: Tensor | None, g: Tensor) -> tuple[
         else:
             squared += _squares_of_products(a, g)
         scale += (lengths * torch.linalg.vector_norm(a, dim=2)).sum(1).square()
-    return squared, squared < _CANCELLATION * scale
+    return squared, squared >= _CANCELLATION * scale
 
 
 def _exact_factors(pieces: list[_Piece], rows: Tensor, max_grad_norm: float) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.gaussian import NormalStream
 
 _CHUNK = 1 << 16
 LATTICE_BITS = 24  # noise_stddev spans at least 2**24 lattice steps; see privacy/README.md, "The lattice"
@@ -59,13 +60,10 @@ class Entropy(ABC):
         return np.minimum(gaps, 2.0**62).astype(np.int64)
 
     def lattice_gaussian(self, values: np.ndarray, scale: float) -> np.ndarray:
-        """Adds exact discrete Gaussian noise of the given scale to int64 values (OpenDP's sampler)."""
-        import opendp.prelude as dp
+        """Adds exact discrete Gaussian noise of the given scale, at least 1, to int64 values."""
+        from dpsynth.privacy.lattice import discrete_gaussian
 
-        dp.enable_features("contrib")
-        space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
-        mechanism = dp.m.make_gaussian(*space, scale=float(scale))
-        return np.asarray(mechanism(values.ravel().tolist()), dtype=np.int64).reshape(values.shape)
+        return values + discrete_gaussian(values.size, float(scale), self.uniform).reshape(values.shape)
 
     def __reduce__(self):
         raise GuaranteeVoid("Noise sources are never pickled or checkpointed. Make one in each process.")
@@ -74,7 +72,7 @@ class Entropy(ABC):
 class AesEntropy(Entropy):
     """AES-128 counter mode keyed from `os.urandom`; the default."""
 
-    name = "AES-128 counter mode keyed by the operating system; OpenDP discrete Gaussian for measurements"
+    name = "AES-128 counter mode keyed by the operating system; exact discrete Gaussian for measurements"
 
     def __init__(self):
         self._pid = -1
@@ -85,6 +83,7 @@ class AesEntropy(Entropy):
 
         self._pid = os.getpid()
         self._generator = np.random.Generator(AESCounter(key=int.from_bytes(os.urandom(16), "little")))
+        self._normals = NormalStream()
 
     @property
     def _stream(self) -> np.random.Generator:
@@ -96,10 +95,12 @@ class AesEntropy(Entropy):
         if stddev == 0.0:
             return out.zero_()
         stream = self._stream
-        if out.device.type == "cpu" and out.dtype == torch.float32 and out.is_contiguous():
-            flat = out.view(-1).numpy()
-            stream.standard_normal(out=flat, dtype=np.float32)
-            return out.mul_(stddev)
+        if out.dtype == torch.float32 and out.is_contiguous():
+            if out.device.type == "cpu":
+                self._normals.fill_(out.view(-1))
+            else:
+                out.view(-1).copy_(self._normals.fill_(torch.empty(out.numel())))
+            return out if stddev == 1.0 else out.mul_(stddev)
         draws = stream.standard_normal(out.numel())
         draws *= stddev
         return out.copy_(torch.from_numpy(draws).reshape(out.shape))

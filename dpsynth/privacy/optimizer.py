@@ -62,6 +62,7 @@ class FlatDPOptimizer(DPOptimizer):
         self._gradient_views = flat.views(self.gradient)
         self.public_views = flat.views(self.public_gradient)
         self.noise_second_moment = 0.0  # of the noise alone, in gradient units squared; internal
+        self.has_public_terms = False  # set by whoever adds to `public_gradient`, for good
         self.zero_grad()
 
     @property
@@ -83,22 +84,24 @@ class FlatDPOptimizer(DPOptimizer):
 
     def add_noise(self) -> None:
         """Draws noise_multiplier * max_grad_norm * N(0, I) once for all parameters; adds the clipped sum."""
-        self.entropy.normal_(self.gradient, self.noise_multiplier * self.max_grad_norm)
-        self.noise_second_moment = float(torch.dot(self.gradient, self.gradient)) / max(
-            1, self.gradient.numel()
-        )
-        self.gradient.add_(self.private_sum)
+        stddev, noise = self.noise_multiplier * self.max_grad_norm, self.gradient
+        self.entropy.normal_(noise, 1.0)
+        self.noise_second_moment = stddev**2 * float(torch.dot(noise, noise)) / noise.numel()
+        torch.add(self.private_sum, noise, alpha=stddev, out=noise)
         for parameter, view in zip(self._parameters, self._gradient_views):
             parameter.grad = view
 
     def scale_grad(self) -> None:
         """Divides by the constant, then adds the gradient that read no private unit."""
-        self.gradient.div_(self.expected_batch_size).add_(self.public_gradient)
+        self.gradient.div_(self.expected_batch_size)
+        if self.has_public_terms:
+            self.gradient.add_(self.public_gradient)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Clears the sums for the next step."""
         self.private_sum.zero_()
-        self.public_gradient.zero_()
+        if self.has_public_terms:
+            self.public_gradient.zero_()
         for parameter in self._parameters:
             parameter.grad = None
             parameter.summed_grad = None

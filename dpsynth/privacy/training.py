@@ -111,9 +111,10 @@ class PrivateStep:
                     plan.max_grad_norm,
                     optimizer.private_sum,
                 )
-                total += float(clipped.losses.sum())
-                clipped_units += float((clipped.factors < 1.0).sum())
-                stats.max_clipped_norm = max(stats.max_clipped_norm, clipped.max_clipped_norm)
+                figures = clipped.summary()
+                total += figures[0]
+                clipped_units += figures[1]
+                stats.max_clipped_norm = max(stats.max_clipped_norm, figures[2])
         with self.paused():
             self._add_public_terms(draw)
             optimizer.step()
@@ -152,6 +153,7 @@ class PrivateStep:
                         view.add_(gradient)
             if fakes is None and penalty is None:
                 return
+            self.optimizer.has_public_terms = True
 
     @contextmanager
     def _secret_draws(self) -> Iterator[None]:
