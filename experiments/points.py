@@ -95,6 +95,12 @@ def aligned(rows: Iterable[Sequence[Any]]) -> str:
     )
 
 
+def near(path: str | Path) -> str:
+    """Writes a path as one would type it here."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
@@ -119,7 +125,7 @@ def frontier_text(figures: pd.DataFrame) -> str:
 def summary_text(points: Sequence[Point]) -> str:
     """Returns the frontier, then where the releases are and what failed."""
     parts = [frontier_text(table(points))]
-    places = [[p.generator, p.claim, f"seed={p.seed}", p.release] for p in points if p.release]
+    places = [[p.generator, p.claim, f"seed={p.seed}", near(p.release)] for p in points if p.release]
     if places:
         parts.append(f"Releases:\n{indented(aligned(places))}")
     failed = [

@@ -18,7 +18,7 @@ from dpsynth import tracking
 from dpsynth.config import RunConfig
 from experiments.command_line import JobFailed
 from experiments.overrides import CommandLine
-from experiments.points import FINISHED, RESULT, Point, aligned, collect, indented, summary_text, table
+from experiments.points import FINISHED, RESULT, Point, aligned, collect, indented, near, summary_text, table
 
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
@@ -96,7 +96,7 @@ def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: trac
     parts = [summary_text(points)]
     with _reported("The sweep's cost could not be computed"):
         parts.append(f"What this sweep costs in privacy:\n{indented(_cost(folder, tracker))}")
-    parts.append(f"Everything of this sweep: {folder}")
+    parts.append(f"Everything of this sweep: {near(folder)}")
     if tracker.run_id:
         parts.append(f"See all runs in MLflow:\n{indented(tracking.how_to_open(config.tracking))}")
     print("\n" + "\n\n".join(parts) + "\n", flush=True)
@@ -160,4 +160,4 @@ def finished_text(point: Point) -> str:
         row = figures[figures["metric"] == metric].iloc[0]
         interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if row["lower"] == row["lower"] else ""
         rows.append([names.label(metric), f"{row['value']:.3f}", interval])
-    return "\n".join([f"{point.generator}: {point.claim}", aligned(rows), f"Release: {point.release}"])
+    return "\n".join([f"{point.generator}: {point.claim}", aligned(rows), f"Release: {near(point.release)}"])
