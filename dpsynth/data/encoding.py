@@ -180,6 +180,11 @@ class TableEncoder:
                 start += size
         self.layout = Layout(tuple(segments))
 
+    @property
+    def rows_per_unit(self) -> int | None:
+        """Rows that a packed unit has places for; None where the row is the unit."""
+        return None if self.schema.unit.column is None else self.schema.unit.max_rows
+
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
         """Packs rows, float32 [row, packed]."""
         packed, start = np.empty((len(frame), self.layout.packed_width), dtype=np.float32), 0
@@ -214,16 +219,17 @@ class TableEncoder:
 
     def shape(self, question: Question) -> tuple[int, ...]:
         """Cells of each axis of the answer to a question; public."""
-        return tuple(self.statistics.domain[name].size for name in question.columns)
+        return tuple(int(self.statistics.axis(name)[1].max()) + 1 for name in question.columns)
 
     def count(self, question: Question, packed: np.ndarray) -> np.ndarray:
         """Answers exactly: rows per joint cell, int64; private until noise is added.
 
         Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
         """
-        index = [self.layout.onehot(name) for name in question.columns]
-        shape = self.shape(question)
-        flat = np.ravel_multi_index(packed[:, index].astype(np.int64).T, shape)
+        shape, flat = self.shape(question), np.zeros(len(packed), dtype=np.int64)
+        for name, size in zip(question.columns, shape):
+            column, code = self.statistics.axis(name)
+            flat = flat * size + code[packed[:, self.layout.onehot(column)].astype(np.int64)]
         return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:

@@ -214,7 +214,7 @@ class Generator:
         return self
 
     def objective(self) -> PrivateObjective:
-        return PrivateObjective(self.players)
+        return PrivateObjective(self.players, self.encoder.rows_per_unit)
 
     def plain_objective(self) -> PlainObjective:
         return PlainObjective(self.players)

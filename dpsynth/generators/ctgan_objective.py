@@ -135,8 +135,8 @@ class PrivateObjective:
     between fakes and rows drawn from the bought 1-way marginals, which surround the real rows and are free.
     """
 
-    def __init__(self, players: Players):
-        self.players, self.private = players, players.critic
+    def __init__(self, players: Players, rows_per_unit: int | None):
+        self.players, self.private, self._rows_per_unit = players, players.critic, rows_per_unit
         self._critic_optimizer, self._generator_optimizer = players.optimizers()
 
     def private_optimizer(self) -> torch.optim.Optimizer:
@@ -149,7 +149,7 @@ class PrivateObjective:
         return self.players.network
 
     def example_units(self, num: int, draw: torch.Generator) -> Tensor:
-        return self.players.segments.example_rows((num,), draw)
+        return self.players.segments.example_units(num, self._rows_per_unit, draw)
 
     def unit_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
         conditions = self.players.conditions

@@ -132,11 +132,14 @@ class Segments(nn.Module):
             packed[..., self.packed_scalars] = values.clamp(-1.0, 1.0)
         return packed
 
-    def example_rows(self, shape: Sequence[int], draw: torch.Generator) -> Tensor:
-        """Makes up valid packed rows from the layout alone."""
+    def example_units(self, num: int, rows_per_unit: int | None, draw: torch.Generator) -> Tensor:
+        """Makes up valid units from the layout alone; of units with several rows, every other lacks one."""
+        shape = (num,) if rows_per_unit is None else (num, rows_per_unit)
         rows = 2 * uniform((*shape, self.packed_width), draw) - 1
         cells = uniform((*shape, len(self.sizes)), draw) * self.sizes
-        rows[..., self.packed_onehots] = cells.floor().clamp(max=self.sizes - 1)
+        rows[..., self.packed_onehots] = cells.floor().minimum(self.sizes - 1)
+        if rows_per_unit is not None and rows_per_unit > 1:
+            rows[::2, -1] = torch.nan
         return rows
 
 

@@ -119,8 +119,9 @@ class Network(nn.Module):
 class Objective:
     """The negative evidence lower bound, per unit; all of the network learns from real units."""
 
-    def __init__(self, config: Config, network: Network, segments: Segments):
+    def __init__(self, config: Config, network: Network, segments: Segments, rows_per_unit: int | None):
         self.config, self.private, self.segments = config, network, segments
+        self._rows_per_unit = rows_per_unit
         self._optimizer = torch.optim.Adam(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -135,7 +136,7 @@ class Objective:
         return self.private.decoder
 
     def example_units(self, num: int, draw: torch.Generator) -> Tensor:
-        return self.segments.example_rows((num,), draw)
+        return self.segments.example_units(num, self._rows_per_unit, draw)
 
     def unit_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
         rows = self.segments.expand(units)
@@ -265,7 +266,7 @@ class Generator:
         return self
 
     def objective(self) -> Objective:
-        return Objective(self.config, self.network, self.segments)
+        return Objective(self.config, self.network, self.segments, self.encoder.rows_per_unit)
 
     def plain_objective(self) -> PlainObjective:
         return PlainObjective(self.objective())
