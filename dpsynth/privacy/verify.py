@@ -136,12 +136,15 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     rows = schema.unit.max_rows
     weight = rows if schema.sequence is None else 1  # of a unit in histograms
     open_kinds = [kind for _, kind in schema.undeclared]
+    crossed = facts["statistics"].get("crossed")
+    bought = crossed or facts["statistics"]["fine"]  # crossed histograms imply the others, the target's too
+    num = len(schema.modelled) - bool(crossed)
     sensitivity = {
         "count": 1.0,
         "columns/range": rows * math.sqrt(open_kinds.count("bounds")),
         "columns/narrow": rows * math.sqrt(open_kinds.count("bounds")),
         "columns/values": rows * math.sqrt(open_kinds.count("values")),
-        "columns/histograms": weight * math.sqrt(len(schema.modelled)),
+        "columns/histograms": weight * math.sqrt(num),
     }
     events = {event["name"]: event for event in plan["events"]}
     for name, event in events.items():
@@ -161,7 +164,9 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
         elif not (math.isclose(parts.gaussian, noise**-2) and math.isclose(parts.failure, event["failure"])):
             yield f"{name} charges another noise than it uses."
     statistics = facts["statistics"]
-    levels = {m["noise_stddev"] for m in statistics["fine"].values()}
+    if len(bought) != num or not set(bought) <= {column.name for column in schema.modelled}:
+        yield "The released histograms are not those of the modelled columns."
+    levels = {m["noise_stddev"] for m in bought.values()}
     expected = events["columns/histograms"]["noise_multiplier"] * events["columns/histograms"]["sensitivity"]
     if not all(math.isclose(level, expected) for level in levels):
         yield "Released histograms have another noise than was paid for."
