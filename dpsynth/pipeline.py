@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.data.questions import crossing
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.data.table import PrivateTable, Receipt
@@ -162,7 +163,8 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     method = load_generator(recipe.generator).Generator
     private = recipe.privacy.private
     questions = method.questions(recipe.settings, schema, private=private)
-    return Request(trains=method.trains, num_marginals=len(questions))
+    crossed = crossing(schema) if questions else None
+    return Request(trains=method.trains, num_marginals=len(questions), crossed=crossed)
 
 
 def _ledger(path: Path, priced: Plan) -> Ledger:

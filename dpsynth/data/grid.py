@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import declared_bounds, is_numeric, resolution, to_axis
+from dpsynth.data.merging import merge_alike, merge_neighbours, merge_rare
 from dpsynth.data.schema import Boolean, Column, Schema
 from dpsynth.errors import InvalidInput, Problem
 
@@ -249,11 +250,13 @@ def coarsen(
     *,
     num_rows: float | None = None,
     min_noise: float = 5.0,
+    crossed: Mapping[str, Marginal] | None = None,
 ) -> Domain:
     """Groups fine cells by their bought counts: the domain that models use.
 
     Formal guarantee: post-processing; reads bought counts only. Numbers, dates and ordered categories
-    merge neighbours, smallest pair first, so groups are alike in mass and a spike keeps a cell of its own.
+    merge neighbours: where they were bought crossed with the target, those least different in density and
+    target; else the smallest pair first, so groups are alike in mass. A spike keeps a cell of its own.
     Other categories merge their rarest values into one group. Nothing is lost: decoding draws a fine cell
     inside its group. The missing cell is never merged.
 
@@ -261,48 +264,26 @@ def coarsen(
       max_cells: the most groups per column, the missing one not counted.
       num_rows: the bought number of rows; a histogram's own sum is noisier.
       min_noise: groups hold at least this many noise standard deviations of rows.
+      crossed: histograms of columns by target, [fine cell, target cell].
     """
     coarse = []
     for cells in domain.cells:
         marginal = histograms[cells.column.name]
         num = cells.num_present
-        total = marginal.counts.sum() if num_rows is None else num_rows
-        mass = project_to_simplex(marginal.counts, max(total, 1.0))[:num]
         ordered = cells.edges is not None or getattr(cells.column, "ordered", False)
-        merge = _merge_neighbours if ordered else _merge_rare
-        groups = merge(mass, max_cells, min_noise * marginal.noise_stddev)
+        by_target = (crossed or {}).get(cells.column.name)
+        if ordered and by_target is not None:
+            widths = np.ones(num) if cells.edges is None else np.diff(cells.edges)
+            groups = merge_alike(by_target.counts[:num], widths, by_target.noise_stddev, max_cells)
+        else:
+            total = marginal.counts.sum() if num_rows is None else num_rows
+            mass = project_to_simplex(marginal.counts, max(total, 1.0))[:num]
+            merge = merge_neighbours if ordered else merge_rare
+            groups = merge(mass, max_cells, min_noise * marginal.noise_stddev)
         if cells.missing:
             groups = np.append(groups, groups.max(initial=-1) + 1)
         coarse.append(replace(cells, groups=groups.astype(np.int32)))
     return Domain(tuple(coarse))
-
-
-def _merge_neighbours(mass: np.ndarray, max_cells: int, min_mass: float) -> np.ndarray:
-    if len(mass) == 0:
-        return np.empty(0, dtype=np.int32)
-    masses, sizes = mass.copy(), np.ones(len(mass), dtype=np.int64)
-    while len(masses) > 1 and (len(masses) > max_cells or masses.min() < min_mass):
-        if len(masses) > max_cells:
-            at = int(np.argmin(masses[:-1] + masses[1:]))
-        else:  # the lightest group joins its lighter neighbour
-            light = int(np.argmin(masses))
-            left = masses[light - 1] if light > 0 else np.inf
-            right = masses[light + 1] if light + 1 < len(masses) else np.inf
-            at = light - 1 if left <= right else light
-        masses[at] += masses[at + 1]
-        sizes[at] += sizes[at + 1]
-        masses, sizes = np.delete(masses, at + 1), np.delete(sizes, at + 1)
-    return np.repeat(np.arange(len(sizes)), sizes)
-
-
-def _merge_rare(mass: np.ndarray, max_cells: int, min_mass: float) -> np.ndarray:
-    ranks = np.empty(len(mass), dtype=np.int64)
-    ranks[np.argsort(-mass, kind="stable")] = np.arange(len(mass))
-    rare = (mass < min_mass) | ((ranks >= max_cells - 1) if len(mass) > max_cells else False)
-    if rare.sum() <= 1:
-        return np.arange(len(mass))
-    groups = np.cumsum(~rare) - 1
-    return np.where(rare, (~rare).sum(), groups)
 
 
 def project_to_simplex(counts: np.ndarray, total: float = 1.0) -> np.ndarray:

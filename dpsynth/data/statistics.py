@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 
 from dpsynth.data.grid import Domain, project_to_simplex
+from dpsynth.data.merging import merge_neighbours
 from dpsynth.data.schema import Schema
+
+STRATA = "@"  # before a column's name: the axis of its strata
+MAX_STRATA = 6  # cells of a target that are strata themselves
+_NUMERIC_STRATA = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Asks for the joint histogram of rows over the coarse cells of one or more columns. Public."""
+    """Asks for the joint histogram of rows over the coarse cells of one or more columns. Public.
+
+    Args:
+      columns: names of columns, or `@name` for the strata of a column.
+    """
 
     columns: tuple[str, ...]
 
@@ -58,6 +67,7 @@ class Statistics:
       domain: coarse cells of the modelled columns: what models use.
       fine: 1-way histogram of each modelled column over its fine cells.
       marginals: further histograms, over the cells of `domain`.
+      crossed: histogram of a column's fine cells by the target's cells, where they were bought.
     """
 
     num_units: float
@@ -65,6 +75,7 @@ class Statistics:
     domain: Domain
     fine: Mapping[str, Marginal]
     marginals: tuple[Marginal, ...] = field(default=())
+    crossed: Mapping[str, Marginal] = field(default_factory=dict)
 
     def fine_probabilities(self, column: str) -> np.ndarray:
         """The bought 1-way of a column over its fine cells, projected to the simplex."""
@@ -76,6 +87,23 @@ class Statistics:
         cells = self.domain[column]
         return np.bincount(cells.group_map, weights=self.fine_probabilities(column), minlength=cells.size)
 
+    def axis(self, name: str) -> tuple[str, np.ndarray]:
+        """The column behind an axis of a histogram, and the code on that axis of each of its coarse cells.
+
+        An axis `@column` counts strata: the column's cells where they are few, else groups of neighbours
+        alike in mass.
+        """
+        if name in self.domain.names or not name.startswith(STRATA):
+            return name, np.arange(self.domain[name].size)
+        name = name.removeprefix(STRATA)
+        cells = self.domain[name]
+        if cells.size <= MAX_STRATA:
+            return name, np.arange(cells.size)
+        shares = self.probabilities(name)
+        present = len(shares) - cells.missing
+        strata = merge_neighbours(shares[:present], _NUMERIC_STRATA, 0.0)
+        return name, np.append(strata, [strata.max() + 1] if cells.missing else []).astype(np.int64)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form for `release.json`; the schema is stored beside it."""
         return {
@@ -84,6 +112,7 @@ class Statistics:
             "domain": self.domain.to_dict(),
             "fine": {name: marginal.to_dict() for name, marginal in self.fine.items()},
             "marginals": [marginal.to_dict() for marginal in self.marginals],
+            "crossed": {name: marginal.to_dict() for name, marginal in self.crossed.items()},
         }
 
     @classmethod
@@ -94,4 +123,5 @@ class Statistics:
             domain=Domain.from_dict(payload["domain"], schema),
             fine={name: Marginal.from_dict(item) for name, item in payload["fine"].items()},
             marginals=tuple(Marginal.from_dict(item) for item in payload["marginals"]),
+            crossed={name: Marginal.from_dict(item) for name, item in payload.get("crossed", {}).items()},
         )

@@ -32,11 +32,13 @@ class Request:
     Args:
       trains: it has a private network, trained by DP-SGD.
       num_marginals: number of joint histograms to buy beside the 1-way ones.
+      crossed: the column (the target) whose cells cross the 1-way histograms of the others, or None.
       num_parameters: of the private network, for the noise-to-signal guess; None where unknown.
     """
 
     trains: bool
     num_marginals: int = 0
+    crossed: str | None = None
     num_parameters: int | None = None
 
 
@@ -292,10 +294,11 @@ def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units:
     if open_values:
         about = f"values of {', '.join(open_values)} that enough units share"
         drafts.append(columns("columns/values", len(open_values), about, _FAILURE_SHARE * privacy.delta))
-    about = f"histograms of {len(schema.modelled)} columns"
-    drafts.append(
-        columns("columns/histograms", len(schema.modelled), about, per_unit=weight_in_histograms)
-    )
+    num = len(schema.modelled)
+    about = f"histograms of {num} columns"
+    if request.crossed and num > 1:  # the target's own histogram is a sum of the others'
+        num, about = num - 1, f"histograms of {num - 1} columns by {request.crossed}"
+    drafts.append(columns("columns/histograms", num, about, per_unit=weight_in_histograms))
     if request.num_marginals:
         drafts.append(
             Draft(
