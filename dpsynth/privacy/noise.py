@@ -60,10 +60,13 @@ class Entropy(ABC):
         return np.minimum(gaps, 2.0**62).astype(np.int64)
 
     def lattice_gaussian(self, values: np.ndarray, scale: float) -> np.ndarray:
-        """Adds exact discrete Gaussian noise of the given scale, at least 1, to int64 values."""
-        from dpsynth.privacy.lattice import discrete_gaussian
+        """Adds exact discrete Gaussian noise of the given scale to int64 values (OpenDP's sampler)."""
+        import opendp.prelude as dp
 
-        return values + discrete_gaussian(values.size, float(scale), self.uniform).reshape(values.shape)
+        dp.enable_features("contrib")
+        space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
+        mechanism = dp.m.make_gaussian(*space, scale=float(scale))
+        return np.asarray(mechanism(values.ravel().tolist()), dtype=np.int64).reshape(values.shape)
 
     def __reduce__(self):
         raise GuaranteeVoid("Noise sources are never pickled or checkpointed. Make one in each process.")
@@ -72,7 +75,7 @@ class Entropy(ABC):
 class AesEntropy(Entropy):
     """AES-128 counter mode keyed from `os.urandom`; the default."""
 
-    name = "AES-128 counter mode keyed by the operating system; exact discrete Gaussian for measurements"
+    name = "AES-128 counter mode keyed by the operating system; OpenDP discrete Gaussian for measurements"
 
     def __init__(self):
         self._pid = -1
