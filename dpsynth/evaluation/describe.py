@@ -188,6 +188,7 @@ def _shown_cells(
     occurring = np.flatnonzero(sum(shares.values()) > 0)
     present = occurring[occurring < len(bins.values)]
     order = present[np.argsort(-ground[present], kind="stable")]
+    most += len(order) == most + 1  # a bar for `1 more` would take the same room
     shown, rest = order[:most], order[most:]
     if (isinstance(bins.column, Categorical) and bins.column.ordered) or len(bins.values) == 2:
         shown = np.sort(shown)

@@ -73,9 +73,11 @@ def shortened(text: str, length: int = 24) -> str:
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """Returns the picture's bytes."""
+    """Returns the picture's bytes, with room for labels that the layout did not foresee."""
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}
+    )
     return buffer.getvalue()

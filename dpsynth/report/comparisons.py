@@ -100,7 +100,8 @@ def correlation_section(material: Material, config: ReportConfig) -> Section | N
     for name, measure, most, signed, what in measures:
         candidates = order
         if signed:
-            candidates = [c for c in order if c in pearson_matrix(ground.head(1), material.schema)]
+            numeric = set(pearson_matrix(ground.head(1), material.schema))
+            candidates = [name for name in order if name in numeric]
         if len(candidates) < 2:
             continue
         chosen = set(candidates[:most])

@@ -26,20 +26,20 @@ def matrices_figure(
       real: None draws the synthetic matrix alone.
       signed: whether the measure runs from −1 to 1 rather than from 0.
     """
+    from matplotlib import colormaps
+
     panels = [("synthetic rows", synthetic, signed)]
     if real is not None:
         panels = [("real rows", real, signed), *panels, ("synthetic − real", synthetic - real, True)]
     count = len(synthetic)
     side = float(np.clip(0.16 * count + 1.4, 2.2, 4.6))
-    figure, axes = new_axes(side * len(panels) + 1.2, side + 0.7, columns=len(panels))
+    figure, axes = new_axes(side * len(panels) + 1.2, side + 0.9, columns=len(panels))
     axes = np.atleast_1d(axes)
     for position, (words, matrix, both_signs) in enumerate(panels):
         panel = axes[position]
         low = -1.0 if both_signs else 0.0
-        picture = panel.imshow(
-            matrix.to_numpy(dtype=float), vmin=low, vmax=1.0, cmap="RdBu_r" if both_signs else "Blues"
-        )
-        picture.cmap.set_bad("#eeeeee")
+        colours = colormaps["RdBu_r" if both_signs else "Blues"].with_extremes(bad="#eeeeee")
+        picture = panel.imshow(matrix.to_numpy(dtype=float), vmin=low, vmax=1.0, cmap=colours)
         for spine in panel.spines.values():
             spine.set_visible(False)
         size = 8.0 if count <= 15 else 6.0

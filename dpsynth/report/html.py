@@ -33,7 +33,7 @@ def _runs(blocks: Iterable[Block]) -> list[list[dict]]:
     runs: list[list[dict]] = []
     for block in blocks:
         content = _content(block)
-        small = content["kind"] == "picture" and content["width"] <= 700
+        small = isinstance(block, Picture) and is_small(block.png)
         if small and runs and runs[-1][-1].get("small"):
             runs[-1].append(content | {"small": True})
         else:
@@ -50,13 +50,7 @@ def _content(block: Block) -> dict:
         return {"kind": "table", "header": header, "rows": rows, "caption": table_caption(block)}
     if isinstance(block, Picture):
         data = base64.b64encode(block.png).decode()
-        return {
-            "kind": "picture",
-            "data": data,
-            "alt": block.alt,
-            "caption": block.caption,
-            "width": png_size(block.png)[0],
-        }
+        return {"kind": "picture", "data": data, "alt": block.alt, "caption": block.caption}
     return {"kind": "interactive", "html": block.figure.to_html(**PLOTLY, include_plotlyjs=False)}
 
 
@@ -65,6 +59,11 @@ def table_caption(table: Table) -> str:
     if table.shown_of is None:
         return table.caption
     return f"{table.caption} ({len(table.frame)} of {table.shown_of} shown)".strip()
+
+
+def is_small(png: bytes) -> bool:
+    """Says whether two such pictures fit side by side."""
+    return png_size(png)[0] <= 700
 
 
 def png_size(png: bytes) -> tuple[int, int]:

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsynth.report.document import Document, Interactive, Picture, Section, Table, Text, cell
-from dpsynth.report.html import png_size, table_caption
+from dpsynth.report.document import Block, Document, Interactive, Picture, Section, Table, Text, cell
+from dpsynth.report.html import is_small, png_size, table_caption
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _INK, _QUIET, _WARN, _ACCENT = (43, 47, 54), (95, 102, 112), (166, 60, 0), (0, 84, 128)
 _DPI = 110  # of the pictures
 _MOST_COLUMNS = 9
-_LONGEST_CELL = 90
+_LONGEST_CELL = 200
 
 
 def render_pdf(document: Document) -> bytes:
@@ -66,7 +66,7 @@ def _new(document: Document) -> FPDF:
 def _write(pdf: FPDF, text: str, size: float, colour: tuple[int, int, int] = _INK) -> None:
     pdf.set_font("text", "", size)
     pdf.set_text_color(*colour)
-    pdf.multi_cell(0, size * 0.5, text, new_x="LMARGIN", new_y="NEXT")
+    pdf.multi_cell(0, size * 0.5, text, align="L", new_x="LMARGIN", new_y="NEXT")
     pdf.ln(1.5)
 
 
@@ -82,27 +82,40 @@ def _section(pdf: FPDF, section: Section) -> None:
     pdf.set_text_color(*(_WARN if section.visibility == "internal" else _ACCENT))
     pdf.cell(0, 8.6, section.visibility.upper(), new_x="LMARGIN", new_y="NEXT")
     pdf.ln(1)
-    for block in section.blocks:
+    blocks = [b.still if isinstance(b, Interactive) else b for b in section.blocks]
+    while blocks:
+        block = blocks.pop(0)
         if isinstance(block, Text):
             _write(pdf, block.text, 9.5)
         elif isinstance(block, Table):
             _table(pdf, block)
+        elif blocks and _is_small(block) and _is_small(blocks[0]):
+            _pictures(pdf, [block, blocks.pop(0)], pdf.epw / 2 - 2)
         else:
-            _picture(pdf, block.still if isinstance(block, Interactive) else block)
+            _pictures(pdf, [block], pdf.epw)
 
 
-def _picture(pdf: FPDF, picture: Picture) -> None:
-    pixels, lines = png_size(picture.png)
-    width = min(pdf.epw, pixels / _DPI * 25.4)
-    height = width * lines / pixels
-    most = pdf.eph - 12
-    if height > most:
-        width, height = width * most / height, most
-    if pdf.get_y() + height > pdf.h - pdf.b_margin:
+def _is_small(block: Block) -> bool:
+    return isinstance(block, Picture) and is_small(block.png)
+
+
+def _pictures(pdf: FPDF, pictures: list[Picture], widest: float) -> None:
+    """Places pictures side by side, each at most `widest` millimetres wide, on one page."""
+    most, sizes = pdf.eph - 12, []
+    for picture in pictures:
+        pixels, lines = png_size(picture.png)
+        width = min(widest, pixels / _DPI * 25.4)
+        sizes.append((min(width, most * pixels / lines), min(width * lines / pixels, most)))
+    tallest = max(height for _, height in sizes)
+    if pdf.get_y() + tallest > pdf.h - pdf.b_margin:
         pdf.add_page()
-    pdf.image(io.BytesIO(picture.png), w=width, h=height, alt_text=picture.alt)
-    if picture.caption:
-        _write(pdf, picture.caption, 8.5, _QUIET)
+    top = pdf.get_y()
+    for number, (picture, (width, height)) in enumerate(zip(pictures, sizes)):
+        x = pdf.l_margin + number * (widest + 4)
+        pdf.image(io.BytesIO(picture.png), x=x, y=top, w=width, h=height, alt_text=picture.alt)
+    pdf.set_xy(pdf.l_margin, top + tallest + 1)
+    for caption in [p.caption for p in pictures if p.caption]:
+        _write(pdf, caption, 8.5, _QUIET)
     pdf.ln(2)
 
 
@@ -129,7 +142,6 @@ def _table(pdf: FPDF, table: Table) -> None:
         width=min(pdf.epw, 2.2 * sum(widths) + 6),
         align="LEFT",
         padding=0.6,
-        wrapmode="CHAR" if max(longest) > 60 else "WORD",
     ) as drawn:
         for row in [header, *rows]:
             drawn.row(row)
