@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.generators.conditions import Choice, Conditions, Frequencies, independent_rows
+from dpsynth.generators.gradient_penalty import slope_penalty
 from dpsynth.generators.nn import Segments, flat_rows, normal, per_unit, uniform
 
 if TYPE_CHECKING:
@@ -84,10 +85,8 @@ class Players:
         """
         pac = self.critic.pac
         share = uniform((len(ends[0]) // pac, 1), draw).repeat_interleave(pac, dim=0)
-        points = (ends[0] * share + ends[1] * (1 - share)).detach().requires_grad_()
-        (slopes,) = torch.autograd.grad(self.critic(points).sum(), points, create_graph=True)
-        norms = slopes.reshape(len(slopes) // pac, -1).norm(dim=1)
-        return self.config.gradient_penalty * ((norms - 1) ** 2).mean()
+        points = torch.lerp(ends[1], ends[0], share).reshape(len(share) // pac, -1)
+        return self.config.gradient_penalty * slope_penalty(self.critic.body, points)
 
     def train_generator(self, optimizer: torch.optim.Optimizer, draw: torch.Generator) -> float:
         """One step of the generator against the critic; reads no real unit. Returns its loss."""
