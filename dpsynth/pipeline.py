@@ -160,11 +160,22 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     """What the method needs from the budget, known before any purchase."""
     from dpsynth.generators.base import load_generator
 
-    method = load_generator(recipe.generator).Generator
-    private = recipe.privacy.private
+    method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
     questions = method.questions(recipe.settings, schema, private=private)
-    crossed = crossing(schema) if questions else None
-    return Request(trains=method.trains, num_marginals=len(questions), crossed=crossed)
+    return Request(
+        trains=method.trains,
+        num_marginals=len(questions),
+        crossed=crossing(schema) if questions else None,
+        num_parameters=_num_parameters(method, schema, recipe) if method.trains and private else None,
+    )
+
+
+def _num_parameters(method: Any, schema: Schema, recipe: Recipe) -> int:
+    """Size of the private network over made-up statistics; a guess, as real cells are not bought yet."""
+    statistics = Statistics.made_up(schema)
+    encoder = method.encoder(recipe.settings, schema, statistics, private=True)
+    generator = method(recipe.settings, encoder, statistics, seed=0, private=True)
+    return sum(p.numel() for p in generator.objective().private.parameters())
 
 
 def _ledger(path: Path, priced: Plan) -> Ledger:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.data.grid import Domain, project_to_simplex
+from dpsynth.data.grid import Domain, coarsen, fine_domain, project_to_simplex
 from dpsynth.data.merging import merge_neighbours
 from dpsynth.data.schema import Schema
 
@@ -103,6 +103,24 @@ class Statistics:
         present = len(shares) - cells.missing
         strata = merge_neighbours(shares[:present], _NUMERIC_STRATA, 0.0)
         return name, np.append(strata, [strata.max() + 1] if cells.missing else []).astype(np.int64)
+
+    @classmethod
+    def made_up(cls, schema: Schema, *, max_cells: int = 32) -> Statistics:
+        """Statistics of no table, every cell equally full: shapes to price a model before anything is bought.
+
+        Bounds and values that the schema leaves open are made up as well.
+        """
+        open_bounds = {name: (0.0, 1.0) for name, kind in schema.undeclared if kind == "bounds"}
+        open_values = {name: tuple(map(str, range(8))) for name, kind in schema.undeclared if kind == "values"}
+        domain = fine_domain(schema, open_bounds, open_values)
+        fine = {
+            cells.column.name: Marginal(
+                columns=(cells.column.name,), counts=np.full(cells.fine_size, 1e6), noise_stddev=0.0
+            )
+            for cells in domain.cells
+        }
+        coarse = coarsen(domain, fine, max_cells, num_rows=1e6 * max(len(domain.cells), 1))
+        return cls(num_units=1e6, num_rows=1e6, domain=coarse, fine=fine)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form for `release.json`; the schema is stored beside it."""
