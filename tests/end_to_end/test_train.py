@@ -1,0 +1,278 @@
+"""One command gives the frontier: whole runs, from the command line to MLflow, on a small table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth.privacy.release import Release
+from dpsynth.privacy.verify import verify
+from experiments import command_line, sweep, train
+from experiments.points import collect
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_ROWS = 1217  # private: must not turn up in what is logged
+SCHEMA = """
+version: 1
+num_units: 1000
+target: bought
+columns:
+  - {name: age, kind: integer, min: 18, max: 90}
+  - {name: income, kind: continuous, min: 0, max: 100, decimals: 2}
+  - {name: region, kind: categorical, values: [north, south, east]}
+  - {name: bought, kind: categorical, values: ["no", "yes"]}
+"""
+QUICK = ["training.steps=3", "evaluation.models=[logistic]", "evaluation.num_bootstraps=20"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> list[str]:
+    """A small table and its schema; returns the overrides that choose them."""
+    folder, random = tmp_path_factory.mktemp("table"), np.random.default_rng(0)
+    age = random.integers(18, 91, NUM_ROWS)
+    frame = pd.DataFrame(
+        {
+            "age": age,
+            "income": np.round(random.uniform(0, 100, NUM_ROWS), 2),
+            "region": random.choice(["north", "south", "east"], NUM_ROWS),
+            "bought": np.where(age + random.normal(0, 15, NUM_ROWS) > 50, "yes", "no"),
+        }
+    )
+    frame.to_csv(folder / "table.csv", index=False)
+    (folder / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    return ["data=csv", f"data.path={folder}/table.csv", f"data.schema={folder}/schema.yaml"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*words: str, monkeypatch) -> int:
+    """Runs the entry point as its command line would, in this process; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    try:
+        command_line.run(train.job, "train", around=sweep.around)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def runs_of(here: Path, experiment: str = "dpsynth") -> list:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    return client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"])
+
+
+@pytest.fixture(scope="module")
+def swept(table, tmp_path_factory):
+    """A sweep of two generators at two budgets in which training fails where there is any."""
+    here, patch = tmp_path_factory.mktemp("swept"), pytest.MonkeyPatch()
+    patch.chdir(here)
+    # More units per step than there are is a mistake that only the plan of a trained generator can see.
+    axes = ["generator=independent,tvae", "privacy.epsilon=1,4", "training.expected_batch_size=100000"]
+    code = call("-m", *axes, *table, *QUICK, "num_rows=200", monkeypatch=patch)
+    yield here, code
+    patch.undo()
+
+
+def test_a_failing_point_leaves_the_others_alone_and_says_why(swept):
+    here, code = swept
+    runs = runs_of(here)
+    assert code == 1
+    parents = [run for run in runs if run.data.tags["dpsynth.kind"] == "sweep"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1 and len(children) == 4 and len(runs) == 5
+    status = {(run.data.params["generator.name"], run.info.status) for run in children}
+    assert status == {("independent", "FINISHED"), ("tvae", "FAILED")}
+    failed = [run for run in children if run.info.status == "FAILED"]
+    assert all("training.expected_batch_size" in run.data.tags["error"] for run in failed)
+    assert parents[0].info.status == "FINISHED" and parents[0].data.tags["sweep.failed_points"] == "2"
+
+
+def test_the_parent_carries_the_frontier_and_what_the_sweep_costs(swept):
+    import mlflow
+
+    here, _ = swept
+    client = mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db")
+    parent = next(run for run in runs_of(here) if run.data.tags["dpsynth.kind"] == "sweep")
+    names = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "internal/frontier")}
+    assert {"frontier.html", "frontier.png", "frontier.csv", "figures.csv", "summary.txt"} <= names
+    metrics = parent.data.metrics
+    # Two runs that spend 1 and 4 on one table: composed, more than either and less than the sum.
+    assert 3.9 <= metrics["privacy/sweep_one"] <= 4.0 < metrics["privacy/sweep_all"] <= 5.0
+    assert metrics["privacy/sweep_best"] > metrics["privacy/sweep_one"]
+
+
+def test_each_finished_point_has_a_release_that_verifies(swept):
+    here, _ = swept
+    points = collect(next((here / "outputs").glob("*/*")))
+    finished = [point for point in points if point.status == "FINISHED"]
+    assert [(point.generator, point.epsilon) for point in finished] == [
+        ("independent", 1.0),
+        ("independent", 4.0),
+    ]
+    for point in finished:
+        release = Release.load(point.release)
+        assert len(release.synthetic) == 200 and release.claim == f"epsilon={point.epsilon:g}, delta=1e-05"
+        verify(point.release)
+
+
+def test_names_tell_released_from_internal_and_no_private_count_is_recorded(swept):
+    here, _ = swept
+    run = next(run for run in runs_of(here) if run.data.params.get("generator.name") == "independent")
+    assert run.data.tags["dp.claim"] == "epsilon=1, delta=1e-05" and run.data.tags["dp.unit"] == "row"
+    assert run.data.tags["mlflow.source.git.commit"]
+    assert {"internal/tstr_auc_logistic", "internal/tv_1way", "released/rows"} <= set(run.data.metrics)
+    assert {"seconds/measure", "seconds/load", "seconds/evaluate"} <= set(run.data.metrics)
+    assert run.data.params["privacy.epsilon"] == "1.0" and run.data.params["training.steps"] == "3"
+    recorded = [*run.data.params.values(), *run.data.tags.values(), *map(str, run.data.metrics.values())]
+    point = collect(next((here / "outputs").glob("*/*")))[0]
+    config = train.parse(json.loads(json.dumps(_nested(point.settings))))
+    from dpsynth.data.datasets import load
+    from dpsynth.data.split import split
+
+    sides = split(*load(config.data), config.holdout_share, config.seed)
+    private = {str(number) for side in sides for number in (len(side), float(len(side)))} | {str(NUM_ROWS)}
+    assert not private & set(recorded)
+
+
+def _nested(flat: dict) -> dict:
+    tree: dict = {}
+    for key, value in flat.items():
+        *folders, leaf = key.split(".")
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+        branch[leaf] = value
+    return tree
+
+
+def test_a_resumed_sweep_runs_only_what_did_not_finish(swept, table, monkeypatch, capsys):
+    here, _ = swept
+    monkeypatch.chdir(here)
+    folder = next((here / "outputs").glob("*/*"))
+    before = {
+        point.release: Path(point.release, "ledger.json").stat().st_mtime_ns
+        for point in collect(folder)
+        if point.release
+    }
+    axes = ["generator=independent,tvae", "privacy.epsilon=4,1", "training.expected_batch_size=100000"]
+    code = call(
+        "-m", *axes, *table, *QUICK, "num_rows=200", f"sweep.resume={folder}", monkeypatch=monkeypatch
+    )
+    after = {
+        point.release: Path(point.release, "ledger.json").stat().st_mtime_ns
+        for point in collect(folder)
+        if point.release
+    }
+    assert code == 1 and before == after and len(before) == 2
+    assert sum(run.data.params.get("generator.name") == "independent" for run in runs_of(here)) == 2
+    assert "tvae" in capsys.readouterr().out
+
+
+def test_a_single_private_run_records_epsilon_while_it_trains(table, here, monkeypatch, capsys):
+    import mlflow
+
+    code = call("generator=tvae", *table, *QUICK, "training.sample_rate=0.1", monkeypatch=monkeypatch)
+    out, (run,) = capsys.readouterr().out, runs_of(here)
+    assert code == 0 and "Release: outputs/" in out and run.info.status == "FINISHED"
+    history = mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db").get_metric_history(
+        run.info.run_id, "privacy/epsilon"
+    )
+    spent = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+    assert len(spent) == 3 and spent == sorted(spent) and 0.99 <= spent[-1] <= 1.0
+    artifacts = mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db").list_artifacts(run.info.run_id, "release")
+    assert {Path(file.path).name for file in artifacts} == {
+        "synthetic.parquet",
+        "generator.safetensors",
+        "release.json",
+        "ledger.json",
+        "certificate.json",
+    }
+
+
+def test_a_run_without_privacy_says_so_everywhere(table, here, monkeypatch, capsys):
+    words = ["privacy=none", "generator=independent", *table, *QUICK]
+    assert call(*words, monkeypatch=monkeypatch) == 0
+    (run,) = runs_of(here)
+    assert run.data.tags["dp.claim"] == "NON-PRIVATE" and "NON-PRIVATE" in capsys.readouterr().out
+
+
+def test_bad_rows_end_in_one_message_and_spend_nothing(table, here, monkeypatch, capsys, tmp_path):
+    bad = pd.read_csv(table[1].split("=")[1])
+    bad.loc[3, "region"] = "atlantis"
+    bad.to_csv(tmp_path / "bad.csv", index=False)
+    words = ["data=csv", f"data.path={tmp_path}/bad.csv", table[2], "generator=independent"]
+    assert call(*words, monkeypatch=monkeypatch) == 1
+    error = capsys.readouterr().err
+    assert "region" in error and "atlantis" not in error and "Traceback" not in error
+    (run,) = runs_of(here)
+    assert run.info.status == "FAILED" and not list(here.glob("outputs/*/*/ledger.jsonl"))
+
+
+def test_jobs_of_the_joblib_launcher_share_one_fresh_store(table, here, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    axes = [
+        "generator=independent",
+        "privacy.epsilon=1,2,3,4",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    ]
+    code = call("-m", *axes, *table, *QUICK, monkeypatch=monkeypatch)
+    runs = runs_of(here)
+    assert code == 0 and [run.info.status for run in runs] == ["FINISHED"] * 5
+    assert len(collect(next((here / "outputs").glob("*/*")))) == 4
+
+
+def test_a_run_that_is_killed_in_training_goes_on_and_pays_once(table, here):
+    """kill -9 in the middle; resumed, the ledger has one charge and the release is whole."""
+    words = ["-m", "generator=tvae", *table, "training.sample_rate=0.2", "training.steps=150"]
+    words += ["training.checkpoint_every=5", "evaluation.models=[logistic]", "evaluation.num_bootstraps=0"]
+    command = [sys.executable, "-m", "experiments.train", *words, "sweep.resume=kept"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = here / "kept" / "0" / "training.ckpt"
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (here / "kept" / "0" / "result.json").exists()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    (point,) = collect(here / "kept")
+    records = json.loads(Path(point.release, "ledger.json").read_text())["records"]
+    kinds = [record["kind"] for record in records if record.get("event") == "training"]
+    assert kinds.count("charge") == 1 and "continue" in kinds
+    verify(point.release)
+
+
+@pytest.mark.parametrize(
+    "preset", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+)
+def test_every_preset_begins_with_its_command_and_is_checked_whole(preset, here, monkeypatch):
+    lines = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# @package _global_"  # Hydra reads the package from the head alone
+    command = lines[1].removeprefix("# ").split()
+    assert command[:3] == ["python", "-m", "experiments.train"] and f"experiment={preset}" in command
+    from hydra._internal.utils import get_args_parser
+
+    from experiments.overrides import check
+
+    checked = check(get_args_parser().parse_args(command[3:]), "train", command_line.check_run)
+    assert checked.num_points is None or checked.num_points >= 1
