@@ -211,18 +211,20 @@ def _build(
 
 
 def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -> TrainingLog | None:
-    """Trains what is trained from private units, by DP-SGD or, where so declared, without privacy."""
+    """Fits to bought statistics, free; then trains from private units, by DP-SGD or, declared so, without."""
     from safetensors.torch import load_file, save_file
 
     from dpsynth.privacy.certificate import file_digest
     from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
 
     if not generator.trains:
+        generator.fit_public()
         return None
     weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
     if ledger.is_finished("training"):  # a resumed run, interrupted after its training
         generator.load_state(load_file(weights))
         return None
+    generator.fit_public()
 
     def units(receipt: Receipt) -> Tensor:
         return encoded_units(table.read(receipt), table.schema, generator.encoder)

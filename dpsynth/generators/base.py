@@ -51,6 +51,10 @@ class Generator(Protocol):
         """Moves its networks, in place."""
         ...
 
+    def fit_public(self) -> None:
+        """Fits to bought statistics alone, before any training; free. Does nothing where there is no way."""
+        ...
+
     def objective(self) -> Any:
         """The `PrivateObjective` for the training core, or None for a method that does not train."""
         ...

@@ -213,6 +213,9 @@ class Generator:
         self.players.to(device)
         return self
 
+    def fit_public(self) -> None:
+        return None
+
     def objective(self) -> PrivateObjective:
         return PrivateObjective(self.players, self.encoder.rows_per_unit)
 

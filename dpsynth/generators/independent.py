@@ -48,6 +48,9 @@ class Generator:
     def to(self, device: torch.device | str) -> Generator:
         return self
 
+    def fit_public(self) -> None:
+        return None
+
     def objective(self) -> None:
         return None
 

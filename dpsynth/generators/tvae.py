@@ -265,6 +265,9 @@ class Generator:
         self.segments.to(device)
         return self
 
+    def fit_public(self) -> None:
+        return None
+
     def objective(self) -> Objective:
         return Objective(self.config, self.network, self.segments, self.encoder.rows_per_unit)
 

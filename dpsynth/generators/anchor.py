@@ -1,0 +1,176 @@
+"""Anchors a generator of rows to bought histograms: free, since the histograms were paid for.
+
+The soft one-hots P of a batch give every 2-way histogram in one matrix product, P'P / B, and every histogram
+within a stratum s of the target in one more, (P * P_s)'P / B. The loss is the Gaussian negative log-likelihood
+of the bought counts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpsynth.data.encoding import Layout
+from dpsynth.data.grid import project_to_simplex
+from dpsynth.data.statistics import STRATA, Marginal, Statistics
+
+_WARMUP = 20  # steps over which the learning rate rises
+
+
+class Anchor(nn.Module):
+    """Distance between generated soft rows and bought joint histograms.
+
+    Formal guarantee: post-processing of bought counts and of generated rows.
+    Source: Liu, Vietri & Wu (2021), Iterative methods for private synthetic data: unifying framework and new
+      methods (GEM), where the answers of a network's soft rows are fitted to noisy ones. Deviations: all
+      histograms enter at once, by their variance; the squared error is estimated without bias.
+
+    Args:
+      layout: one one-hot per column, over the cells of `statistics.domain`.
+      statistics: with joint histograms.
+    """
+
+    def __init__(self, layout: Layout, statistics: Statistics):
+        super().__init__()
+        self._places = {s.column: slice(s.start, s.start + s.size) for s in layout.segments}
+        self._num_rows, self.num_cells = max(statistics.num_rows, 1.0), 0
+        width = layout.width
+        targets: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
+        for marginal, variance in _observations(statistics):
+            *pair, stratum = marginal.columns if len(marginal.columns) == 3 else (*marginal.columns, "")
+            if stratum not in targets:
+                members = self._members(stratum, statistics, width)
+                self.register_buffer(f"members_{len(targets)}", members, persistent=False)
+                targets[stratum] = torch.zeros(members.shape[1], width, width)
+                weights[stratum] = torch.zeros(members.shape[1], width, width)
+            counts = marginal.counts if stratum else marginal.counts[..., None]
+            spread = variance if stratum else variance[..., None]
+            place = (slice(None), *(self._places[name] for name in pair))
+            targets[stratum][place] = _tensor(np.moveaxis(counts, -1, 0) / self._num_rows)
+            weights[stratum][place] = _tensor(self._num_rows**2 / np.moveaxis(spread, -1, 0))
+            self.num_cells += counts.size
+        self._num_blocks = len(targets)
+        for index, stratum in enumerate(targets):
+            self.register_buffer(f"targets_{index}", targets[stratum], persistent=False)
+            self.register_buffer(f"weights_{index}", weights[stratum], persistent=False)
+
+    def _members(self, stratum: str, statistics: Statistics, width: int) -> Tensor:
+        """Which expanded cells say that a row is in a stratum, [width, stratum]; `""` has everyone."""
+        if not stratum:
+            return torch.empty(width, 1)
+        column, codes = statistics.axis(stratum)
+        members = torch.zeros(width, int(codes.max()) + 1)
+        members[torch.arange(width)[self._places[column]], torch.from_numpy(codes)] = 1.0
+        return members
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """Mean over bought cells of the squared standardised residual, estimated without bias.
+
+        Two halves of the batch give independent residuals, whose product has the right mean. The square of
+        one residual would also charge the batch's own sampling noise, and so favour rows that are alike.
+
+        Args:
+          rows: [row, width], soft; an even number is used.
+        """
+        halves = rows[: len(rows) // 2 * 2].chunk(2)
+        total = rows.new_zeros(())
+        for index in range(self._num_blocks):
+            targets, weights = getattr(self, f"targets_{index}"), getattr(self, f"weights_{index}")
+            for k in range(len(targets)):
+                first, second = (self._answer(half, index, k) - targets[k] for half in halves)
+                total = total + (first * second * weights[k]).sum()
+        return total / max(self.num_cells, 1)
+
+    def _answer(self, rows: Tensor, index: int, k: int) -> Tensor:
+        """Every 2-way histogram of a half, within stratum k of a block; shares."""
+        members = getattr(self, f"members_{index}")
+        if getattr(self, f"targets_{index}").shape[0] == 1:
+            return rows.T @ rows / len(rows)
+        return (rows * (rows @ members[:, k : k + 1])).T @ rows / len(rows)
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def _observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
+    """Every bought joint histogram over coarse cells, with the variance of each count: noise and sampling."""
+    seen = []
+    for name, fine in statistics.crossed.items():
+        target = fine.columns[1]
+        rows, columns = statistics.domain[name].group_map, statistics.domain[target].group_map
+        shape = (statistics.domain[name].size, statistics.domain[target].size)
+        flat = np.add.outer(rows.astype(np.int64) * shape[1], columns).ravel()
+        counts = np.bincount(flat, weights=fine.counts.ravel(), minlength=shape[0] * shape[1])
+        cells = np.bincount(flat, minlength=shape[0] * shape[1])
+        marginal = Marginal(
+            columns=fine.columns, counts=counts.reshape(shape), noise_stddev=fine.noise_stddev
+        )
+        seen.append((marginal, cells.reshape(shape) * fine.noise_stddev**2))
+    for marginal in statistics.marginals:
+        if len(marginal.columns) in (2, 3):
+            seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
+    total = max(statistics.num_rows, 1.0)
+    return [
+        (m, noise + project_to_simplex(m.counts, total) + total / (10 * m.counts.size)) for m, noise in seen
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorSettings:
+    """How a network is fitted to bought histograms alone.
+
+    Args:
+      steps: of Adam, with a cosine schedule.
+      batch_size: rows per step.
+      learning_rate: at its peak.
+      ema_decay: of the average of weights that the fit leaves behind.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    ema_decay: float = 0.99
+
+
+def fit_anchor(
+    network: nn.Module,
+    soft_rows: Callable[[int, torch.Generator], Tensor],
+    anchor: Anchor,
+    settings: AnchorSettings,
+    draw: torch.Generator,
+) -> float:
+    """Trains a network on bought histograms alone; leaves the averaged weights; returns the last mean loss.
+
+    Args:
+      soft_rows: makes that many soft rows, with gradients to the network.
+    """
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / _WARMUP, 0.5 + 0.5 * np.cos(np.pi * step / max(settings.steps, 1))),
+    )
+    average, recent = copy.deepcopy(network.state_dict()), 0.0
+    for step in range(settings.steps):
+        loss = anchor.loss(soft_rows(settings.batch_size, draw))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        decay = min(settings.ema_decay, (step + 1) / (step + 10))
+        recent += (1 - decay) * (float(loss.detach()) - recent)
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                average[name].lerp_(value, 1 - decay)
+            else:
+                average[name].copy_(value)
+    network.load_state_dict(average)
+    return recent

@@ -1,0 +1,157 @@
+"""A network fitted to bought joint histograms alone: no DP-SGD. What private training adds is measured
+against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.questions import pair_questions
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
+from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.nn import Segments, normal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the marginal network.
+
+    Args:
+      width, num_blocks: of the residual network.
+      embedding_dim: of the latent noise.
+      anchor_steps, anchor_batch_size, anchor_learning_rate: of the fit; free of privacy cost.
+      anchor_ema_decay: of the average of weights.
+      sampling_batch_size: rows made at once.
+    """
+
+    width: int = 256
+    num_blocks: int = 2
+    embedding_dim: int = 64
+    anchor_steps: int = 800
+    anchor_batch_size: int = 1_000
+    anchor_learning_rate: float = 3e-3
+    anchor_ema_decay: float = 0.99
+    sampling_batch_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        counts = ("width", "num_blocks", "embedding_dim", "sampling_batch_size")
+        rate, decay = self.anchor_learning_rate, self.anchor_ema_decay
+        check_settings(
+            *((getattr(self, k) > 0, f"Expected {k}={getattr(self, k)} above 0.") for k in counts),
+            (self.anchor_steps >= 0, f"Expected anchor_steps={self.anchor_steps} of at least 0."),
+            (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
+            (rate > 0, f"Expected anchor_learning_rate={rate} above 0."),
+            (0 <= decay < 1, f"Expected anchor_ema_decay={decay} in [0, 1)."),
+        )
+
+
+class ResidualNet(nn.Module):
+    """Latents to logits through pre-normalised residual blocks; each row by itself."""
+
+    def __init__(self, width_in: int, width: int, num_blocks: int, width_out: int):
+        super().__init__()
+        self.first = nn.Linear(width_in, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(num_blocks)
+        )
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width_out))
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = self.first(values)
+        for block in self.blocks:
+            values = values + block(values)
+        return self.last(values)
+
+
+class Generator:
+    """Draws latents; a network makes the probabilities of every column's cells, which are drawn one by one.
+
+    Formal guarantee: post-processing of bought statistics; reads no private unit.
+    Source: Liu, Vietri & Wu (2021), Iterative methods for private synthetic data (GEM); deviations in
+      `anchor.Anchor`.
+    """
+
+    name: ClassVar[str] = "marginal_net"
+    trains: ClassVar[bool] = False
+
+    @classmethod
+    def encoder(
+        cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
+    ) -> TableEncoder:
+        return TableEncoder(schema, statistics)
+
+    @classmethod
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
+        return pair_questions(schema)
+
+    def __init__(
+        self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
+    ):
+        self.config, self.encoder, self.seed = config, encoder, seed
+        self.segments, self.anchor = Segments(encoder.layout), Anchor(encoder.layout, statistics)
+        with seeded(seed):
+            self.network = ResidualNet(
+                config.embedding_dim, config.width, config.num_blocks, encoder.layout.width
+            )
+            shares = np.concatenate([encoder.frequencies(s.column) for s in encoder.layout.segments])
+            with torch.no_grad():  # starts at the bought 1-way histograms
+                self.network.last[1].bias.copy_(torch.from_numpy(np.log(shares + 1e-4)))
+
+    def to(self, device: torch.device | str) -> Generator:
+        """Moves everything, in place."""
+        for module in (self.network, self.segments, self.anchor):
+            module.to(device)
+        return self
+
+    def objective(self) -> None:
+        return None
+
+    def plain_objective(self) -> None:
+        return None
+
+    def fit_public(self) -> None:
+        """Fits the network to the bought histograms; free."""
+        config = self.config
+        settings = AnchorSettings(
+            steps=config.anchor_steps,
+            batch_size=config.anchor_batch_size,
+            learning_rate=config.anchor_learning_rate,
+            ema_decay=config.anchor_ema_decay,
+        )
+        draw = public_draw(self.seed, self.segments.starts.device)
+        fit_anchor(self.network, self.soft_rows, self.anchor, settings, draw)
+
+    def soft_rows(self, num: int, draw: torch.Generator) -> Tensor:
+        """Cell probabilities of `num` generated rows, [num, width], with gradients to the network."""
+        return self.segments.soft(self.network(normal((num, self.config.embedding_dim), draw)))
+
+    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        draw = public_draw(seed, self.segments.starts.device)
+
+        @torch.no_grad()
+        def batch(size: int) -> np.ndarray:
+            logits = self.network(normal((size, self.config.embedding_dim), draw))
+            return self.segments.draw_rows(logits, draw).cpu().numpy()
+
+        return collect_rows(
+            num,
+            batch,
+            width=self.segments.packed_width,
+            batch_size=self.config.sampling_batch_size,
+            codes=self.encoder.condition_codes(conditions or {}),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(dict(state))
