@@ -1,15 +1,15 @@
 """Anchors a generator of rows to bought histograms: free, since the histograms were paid for.
 
-The soft one-hots P of a batch give every 2-way histogram in one matrix product, P'P / B, and every histogram
-within a stratum s of the target in one more, (P * P_s)'P / B. The loss is the Gaussian negative log-likelihood
-of the bought counts.
+The soft one-hots P of a batch of B rows give every 2-way histogram in one matrix product, P'P / B, and every
+histogram within a stratum s of the target in one more, (P * P_s)'P / B. The loss is the Gaussian negative
+log-likelihood of the bought counts.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout
 from dpsynth.data.grid import project_to_simplex
-from dpsynth.data.statistics import STRATA, Marginal, Statistics
+from dpsynth.data.statistics import Marginal, Statistics
 
 _WARMUP = 20  # steps over which the learning rate rises
 
@@ -109,10 +109,8 @@ def _observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
         flat = np.add.outer(rows.astype(np.int64) * shape[1], columns).ravel()
         counts = np.bincount(flat, weights=fine.counts.ravel(), minlength=shape[0] * shape[1])
         cells = np.bincount(flat, minlength=shape[0] * shape[1])
-        marginal = Marginal(
-            columns=fine.columns, counts=counts.reshape(shape), noise_stddev=fine.noise_stddev
-        )
-        seen.append((marginal, cells.reshape(shape) * fine.noise_stddev**2))
+        variance = cells.reshape(shape) * fine.noise_stddev**2
+        seen.append((replace(fine, counts=counts.reshape(shape)), variance))
     for marginal in statistics.marginals:
         if len(marginal.columns) in (2, 3):
             seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
