@@ -261,10 +261,8 @@ def _schema(table: LongTable, calendar: Many[Any] | None, config: Config) -> Sch
     """Reads a schema off the data: for training without privacy only."""
     frame = table.frame
     columns: list[Column] = [Identifier(name=table.entity, dtype=str(frame[table.entity].dtype))]
-    if table.time is not None:
-        columns.append(_column(frame[table.time], table.time, discrete=False))
-    for name in (*table.attributes, *table.features):
-        columns.append(_column(frame[name], name, discrete=name in table.discrete))
+    modelled = [c for c in frame.columns if c in (table.time, *table.attributes, *table.features)]
+    columns += [_column(frame[name], name, discrete=name in table.discrete) for name in modelled]
     lengths = frame.groupby(table.entity, sort=False).size()
     most = int(lengths.max())
     if config.max_sequence_len is not None and most > config.max_sequence_len:
@@ -296,12 +294,21 @@ def _column(series: pd.Series, name: str, *, discrete: bool) -> Column:
         return Integer(name=name, min=bounds[0], max=bounds[1], nullable=nullable, dtype=dtype)
     if pd.api.types.is_numeric_dtype(known):
         return Continuous(name=name, min=float(known.min()), max=float(known.max()), nullable=nullable)
-    try:
-        parsed = known if pd.api.types.is_datetime64_any_dtype(known) else pd.to_datetime(known)
-    except (ValueError, TypeError):
-        rule = "holds times that are neither numbers nor dates."
-        raise InvalidInput("the table", [Problem(name, rule, "Convert them; text has no order.")]) from None
-    has_time = bool((parsed != parsed.dt.normalize()).any())
-    style = "%Y-%m-%d %H:%M:%S" if has_time else "%Y-%m-%d"
+    if pd.api.types.is_datetime64_any_dtype(known):
+        parsed, style = known, "%Y-%m-%d %H:%M:%S"
+    else:
+        parsed, style = _parsed_dates(known)
     low, high = (parsed.min().strftime(style), parsed.max().strftime(style))
     return Datetime(name=name, format=style, min=low, max=high, nullable=nullable, dtype=dtype)
+
+
+def _parsed_dates(texts: pd.Series) -> tuple[pd.Series, str]:
+    """Dates of texts in the one format that fits them all."""
+    for day_first in (False, True):
+        style = pd.tseries.api.guess_datetime_format(str(texts.iloc[0]), dayfirst=day_first)
+        try:
+            return pd.to_datetime(texts, format=style), style
+        except (ValueError, TypeError):
+            continue
+    rule = "holds times that are neither numbers nor dates in one format."
+    raise InvalidInput("the table", [Problem(str(texts.name), rule, "Convert them; text has no order.")])

@@ -151,7 +151,7 @@ def from_frame(
         text = {c for c in (*attributes, *features) if not pd.api.types.is_numeric_dtype(frame[c])}
         columns = [example_id_column, *([time_column] if time_column else []), *attributes, *features]
         return LongTable(
-            frame=frame[columns].reset_index(drop=True),
+            frame=frame[[c for c in frame.columns if c in columns]].reset_index(drop=True),
             entity=example_id_column,
             time=time_column,
             attributes=attributes,

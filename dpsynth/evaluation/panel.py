@@ -87,9 +87,9 @@ def as_values(series: pd.Series, column: Column) -> np.ndarray:
     """Places on the axis; a two-valued column becomes 0 and 1."""
     if is_numeric(column):
         return as_numbers(series, column)
-    values = (False, True) if isinstance(column, Boolean) else column.values
-    known = series.map({values[0]: 0.0, values[1]: 1.0})
-    return known.to_numpy(dtype=np.float64, na_value=np.nan)
+    second = True if isinstance(column, Boolean) else column.values[1]
+    numbers = (series == second).to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(series.isna().to_numpy(), np.nan, numbers)
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -88,9 +88,9 @@ class Config:
     private_discriminator_num_units: int = 100
     adversarial_weight: float = 1.0
     anchor_weight: float = 1.0
-    anchor_steps: int = 1500
-    anchor_batch_size: int = 512
-    anchor_learning_rate: float = 3e-3
+    anchor_steps: int = 1000
+    anchor_batch_size: int = 256
+    anchor_learning_rate: float = 1e-2
     lags: tuple[int, ...] = (1, 2, 4)
     feature_pairs: bool = True
     attribute_features: bool = True
@@ -169,11 +169,6 @@ class Generator:
             attribute_features=config.attribute_features,
         )
 
-    @classmethod
-    def request(cls, config: Config, schema: Schema, *, private: bool) -> dict[str, Any]:
-        """What the plan has to budget for. Public."""
-        return {"trains": cls.trains, "num_marginals": len(cls.questions(config, schema, private=private))}
-
     def __init__(
         self, config: Config, encoder: SequenceEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
@@ -201,6 +196,7 @@ class Generator:
         self.anchor = None
         if private and statistics.marginals and self.net.draws:
             self.anchor = SequenceAnchor(layout, statistics.marginals, statistics.num_units)
+            self.net.start_at(*self.anchor.shares())
 
     def to(self, device: torch.device | str) -> Generator:
         """Moves the network, in place."""

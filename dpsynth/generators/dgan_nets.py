@@ -180,6 +180,14 @@ class SequenceGenerator(nn.Module):
                     with torch.no_grad():
                         bias[feature_num_units : 2 * feature_num_units] = 1.0
 
+    @torch.no_grad()
+    def start_at(self, attributes: Tensor, features: Tensor) -> None:
+        """Sets the biases of the outputs so that generation starts near the given frequencies of cells."""
+        if self.attribute_net is not None:
+            self.attribute_net[-1].bias.copy_(attributes.log())
+        bias = self.heads.bias.view(self.sample_len, self.layout.feature_width)
+        bias[:, : len(features)] = features.log()
+
     @property
     def num_cells(self) -> int:
         """LSTM steps per sequence: `max_length / sample_len`."""

@@ -6,24 +6,14 @@ down, so that noise can be exact and an entity's total never exceeds 1.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence as Many
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from dpsynth.data.grid import Domain
-from dpsynth.data.sequence_questions import RESOLUTION, SequenceQuestion, answer, shape
-from dpsynth.data.sequences import SequenceEncoder
-from dpsynth.data.statistics import Marginal, Statistics
-from dpsynth.data.table import PrivateTable, unit_index
-from dpsynth.errors import GuaranteeVoid
-from dpsynth.privacy.answers import Answers, Shop
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.noise import Entropy
-from dpsynth.privacy.plan import Plan
+from dpsynth.data.sequence_questions import RESOLUTION
+from dpsynth.data.statistics import Marginal
+from dpsynth.data.table import unit_index
+from dpsynth.privacy.answers import Shop
 
 
 def entity_histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
@@ -49,43 +39,3 @@ def entity_histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
         name: Marginal(columns=(name,), counts=part, noise_stddev=stddev)
         for name, part in zip(domain.names, parts)
     }
-
-
-def sequence_histograms(
-    table: PrivateTable,
-    statistics: Statistics,
-    encoder: SequenceEncoder,
-    questions: Many[SequenceQuestion],
-    plan: Plan,
-    ledger: Ledger,
-    entropy: Entropy,
-    *,
-    answers: str | Path | None = None,
-) -> Statistics:
-    """Buys histograms of lengths, steps, lags and pairs over the encoder's codes, in one pass.
-
-    Formal guarantee: an entity adds at most 1 to each (L1, hence L2; see `SequenceQuestion`), all of them
-    together change by at most sqrt(number of questions); the plan has paid for `num_marginals` of them.
-    """
-    if len(questions) > plan.request.num_marginals:
-        raise GuaranteeVoid(
-            f"Expected at most {plan.request.num_marginals} planned histograms; got {len(questions)}."
-        )
-    if entropy.voids:
-        ledger.void("measurements drew fixed noise, which is for tests")
-    layout = encoder.layout
-    shapes = [shape(question, layout) for question in questions]
-
-    def count(frame: pd.DataFrame) -> np.ndarray:
-        units = encoder.encode(frame)
-        return np.concatenate([answer(question, layout, units).ravel() for question in questions])
-
-    shop = Shop(table, plan, ledger, entropy, Answers(answers))
-    noisy = shop.noisy("marginals", count, scale=RESOLUTION)
-    parts = np.split(noisy, np.cumsum([math.prod(s) for s in shapes])[:-1])
-    stddev = plan.event("marginals").noise_stddev
-    bought = tuple(
-        Marginal(columns=question.columns, counts=part.reshape(size), noise_stddev=stddev)
-        for question, part, size in zip(questions, parts, shapes)
-    )
-    return replace(statistics, marginals=statistics.marginals + bought)

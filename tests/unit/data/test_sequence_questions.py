@@ -63,7 +63,13 @@ def test_answers_equal_counting_by_hand():
 
 def test_default_questions_cover_steps_lags_pairs_and_attributes():
     asked = {q.columns for q in default_questions(SCHEMA, lags=(1, 9))}
-    assert {(STEP, "wage"), ("wage", "wage@+1"), ("wage", "hours"), ("group", "wage"), ("group", "born")} <= asked
+    assert {
+        (STEP, "wage"),
+        ("wage", "wage@+1"),
+        ("wage", "hours"),
+        ("group", "wage"),
+        ("group", "born"),
+    } <= asked
     assert ("group", LENGTH) in asked and ("born", "@start") in asked and (STEP, "@gap") in asked
     assert not any(column.endswith("@+9") for _, column in asked)
     fixed = {q.columns for q in default_questions(CALENDAR, feature_pairs=False, attribute_features=False)}
