@@ -126,11 +126,11 @@ def row_hashes(table: pd.DataFrame, columns: Sequence[str] | None = None) -> np.
 def _as_text(column: pd.Series) -> pd.Series:
     import pandas as pd
 
-    if isinstance(column.dtype, pd.DatetimeTZDtype) or column.dtype.kind == "M":
-        return column.astype(str)
-    numbers = (
-        pd.to_numeric(column, errors="coerce") if column.dtype.kind not in "biuf" else column.astype(float)
-    )
-    text = numbers.round(9).astype(str)
-    kept = numbers.notna() | column.isna()
-    return text.where(kept, column.astype(str))
+    if column.dtype.kind in "iuf" or str(column.dtype).startswith(("Int", "Float")):
+        numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
+    elif column.dtype.kind in "bM" or str(column.dtype).startswith(("datetime", "category")):
+        numbers = pd.Series(np.nan, index=column.index)
+    else:
+        numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    texts = column.astype(object).where(column.notna(), "").map(str)
+    return numbers.round(9).map(repr).where(numbers.notna(), texts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
-from dpsynth.audit.attacks.space import Space, as_float, is_numeric, nearest
+from dpsynth.audit.attacks.space import Space, as_float, as_text, is_numeric, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def attribute_inference(
             low, high = np.nanquantile(as_float(synthetic[secret]), [0.05, 0.95])
             hits.append(np.abs(as_float(guessed) - as_float(truth)) <= tolerance * (high - low))
         else:
-            hits.append(guessed.astype(str).to_numpy() == truth.astype(str).to_numpy())
+            hits.append(as_text(guessed).to_numpy() == as_text(truth).to_numpy())
     return _risk(f"attribute_{secret}", *hits, level)
 
 
@@ -138,8 +138,8 @@ def _comparable(table: pd.DataFrame, synthetic: pd.DataFrame) -> list[tuple[str,
         if is_numeric(synthetic[name]):
             out.append(("number", as_float(table[name])))
         else:
-            known = {v: float(i) for i, v in enumerate(synthetic[name].astype(str).unique())}
-            out.append(("category", table[name].astype(str).map(known).fillna(-1.0).to_numpy(float)))
+            known = {v: float(i) for i, v in enumerate(as_text(synthetic[name]).unique())}
+            out.append(("category", as_text(table[name]).map(known).fillna(-1.0).to_numpy(float)))
     return out
 
 

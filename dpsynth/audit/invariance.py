@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.audit.attacks.space import as_float, is_numeric
+from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
 from dpsynth.audit.types import Leak
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Names under which a file may not hold a seed or a state of the noise.
 _NOISE = re.compile(
-    r"(noise|sampl\w*|privacy|entropy|dp)[\w./-]*(seed|generator_state|rng_state|key)\b", re.I
+    r"(noise|poisson|coin|privacy|entropy)[\w./-]*(seed|generator_state|rng_state|key)\b", re.I
 )
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
@@ -114,24 +114,24 @@ def scan(
     *,
     unit: str | None = None,
     allow: Iterable[str] = (),
-    num_units_public: Iterable[int] = (),
+    count: bool = True,
     max_units: int = 500,
 ) -> list[Leak]:
     """Searches every file under `folder` for traces of the private table.
 
-    Finds, in text and JSON: a unit's values side by side (numbers and texts, in column order); in Parquet and
-    CSV: equal rows; in safetensors, numpy and torch files: a row's numbers next to each other; everywhere in
-    text: the exact number of units as a value of its own, and seeds of the noise.
-    Edge cases: rows that hold fewer than 4 distinctive values cannot be told from chance and are skipped.
-    Synthetic tables are searched too; name files in `allow` to skip them.
+    Finds, in JSON, text, safetensors, numpy and torch files: a unit's numbers next to each other; in Parquet
+    and CSV: equal rows; in text: the exact number of units, and seeds of the noise.
+    Edge cases: a row counts when it has 3 distinctive numbers (three decimals, or beyond 1000); others
+    cannot be told from chance. A synthetic table of a coarse schema meets private rows by chance: name its
+    file in `allow` and leave it to the release audit, which has controls.
 
     Args:
       allow: file names (not paths) that may hold rows, for example a synthetic table of a categorical schema.
-      num_units_public: numbers that may appear although they equal the exact count.
+      count: search for the exact number of units; switch it off where a public constant may equal it.
     """
     folder, leaks = Path(folder), []
     rows = _needles(table.drop(columns=[unit] if unit else []), max_units)
-    count = table[unit].nunique() if unit else len(table)
+    num_units = table[unit].nunique() if unit else len(table)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.name in allow:
@@ -139,8 +139,8 @@ def scan(
         leaks += _search(path, name, rows, table)
         if path.suffix in (".json", ".yaml", ".yml", ".txt", ".log", ".html", ".md", ".csv", ""):
             text = path.read_text(encoding="utf-8", errors="ignore")
-            if path.suffix != ".csv" and count not in num_units_public and count >= 50:
-                if re.search(rf"(?<![\d.]){count}(?![\d.])", text):
+            if count and path.suffix != ".csv" and num_units >= 50:
+                if re.search(rf"(?<![\d.]){num_units}(?![\d.])", text):
                     leaks.append(Leak(where=name, rule="Holds the exact number of units."))
             if _NOISE.search(text) and not _harmless(text):
                 leaks.append(Leak(where=name, rule="Names a seed or state of the noise."))
@@ -153,14 +153,14 @@ def _harmless(text: str) -> bool:
 
 
 def _needles(table: pd.DataFrame, most: int) -> list[np.ndarray]:
-    """Returns the distinctive numbers of each row: not small integers, which stand everywhere."""
+    """Returns the distinctive numbers of each row: edges of histograms hold all the round ones."""
     numbers = np.stack(
         [as_float(table[c]) for c in table.columns if is_numeric(table[c])] or [np.empty(len(table))], 1
     )
     rows = []
     for row in numbers[:most]:
         known = row[~np.isnan(row)]
-        special = known[(np.abs(known) > 31) | (known != np.round(known))]
+        special = known[(np.abs(known) > 1000) | (np.abs(known - np.round(known, 2)) > 1e-9)]
         if len(np.unique(special)) >= 3:
             rows.append(special)
     return rows
@@ -236,6 +236,8 @@ def check_extremes(
 ) -> list[Leak]:
     """Searches released facts for exact extremes and rare categories that the schema did not declare.
 
+    Edge cases: ends with at most two decimals may be edges of a public grid; `check_invariance` sees them.
+
     Args:
       facts: JSON-able content of a release (statistics, encoder, schema).
       declared: per column, values that are public: bounds, categories.
@@ -246,7 +248,7 @@ def check_extremes(
         public = {str(v) for v in declared.get(name, ())}
         if is_numeric(table[name]):
             values = as_float(table[name])
-            ends = [v for v in (np.nanmin(values), np.nanmax(values)) if abs(v) > 31 or v != round(v)]
+            ends = [v for v in (np.nanmin(values), np.nanmax(values)) if abs(v - round(v, 2)) > 1e-9]
             known = np.array([float(v) for v in declared.get(name, ()) if v is not None], float)
             hits = [
                 v for v in ends if np.isclose(numbers, v, rtol=1e-9).any() and not np.isclose(known, v).any()
@@ -256,7 +258,7 @@ def check_extremes(
                     Leak(where=name, rule="An exact minimum or maximum of the private column is stored.")
                 )
         else:
-            counts = table[name].astype(str).value_counts()
+            counts = as_text(table[name]).value_counts()
             rare = [
                 v
                 for v in counts.index[counts == 1]

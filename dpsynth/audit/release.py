@@ -8,7 +8,6 @@ fixed before membership is looked at, and their p-values are corrected by Holm's
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,20 +15,18 @@ import numpy as np
 
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
-from dpsynth.audit.canaries import row_hashes
+from dpsynth.audit.inputs import MIN_TARGETS, check_tables
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
 from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, one_run_p
 from dpsynth.audit.types import AuditResult, Claim, Finding, decide
 from dpsynth.audit.vulnerability import most_vulnerable
-from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Shares of the targets called member and called non-member: broad, one-sided, and a few certain ones.
 GUESSES = ((0.25, 0.25), (0.05, 0.0), (0.01, 0.0))
-MIN_TARGETS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +95,7 @@ def audit_release(
       InvalidInput: tables cannot be attacked; lists every problem.
     """
     start, rng = time.perf_counter(), np.random.default_rng(config.seed)
-    _check(synthetic, members, nonmembers, reference, config)
+    check_tables(synthetic, members, nonmembers, reference, config)
     columns = [c for c in synthetic.columns if c in members.columns]
     synthetic = _thin(synthetic[columns], config.max_rows, rng)
     reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
@@ -254,6 +251,7 @@ def blind_control(targets: pd.DataFrame, members: np.ndarray, nonmembers: np.nda
     An interval above 0.5 means that the two differ by themselves, so no attack on them means anything.
     Scores are averages over five folds that did not train on them.
     """
+    from scipy.stats import rankdata
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold
 
@@ -265,7 +263,7 @@ def blind_control(targets: pd.DataFrame, members: np.ndarray, nonmembers: np.nda
     ):
         model = HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=8, early_stopping=False)
         odds = model.fit(features[fit], label[fit]).decision_function(features[test])
-        scores[test] = np.argsort(np.argsort(odds)) / len(test)  # folds differ in their base rates
+        scores[test] = rankdata(odds) / len(test)  # folds differ in their base rates
     return roc.auc(scores[label], scores[~label]).interval(0.999)
 
 
@@ -304,60 +302,3 @@ def _reason(verdict, claim, findings, p_value, power, blind, config) -> str:
         "INCONCLUSIVE": f"Nothing contradicts `{what}`, but {power_text} only.",
         "INVALID": f"Members and non-members differ without the release (blind AUC {blind.value:.3f}).",
     }[verdict]
-
-
-def _check(synthetic, members, nonmembers, reference, config: ReleaseConfig) -> None:
-    """Refuses tables that cannot be attacked, with every problem at once."""
-    problems: list[Problem] = []
-    named = {"members": members, "nonmembers": nonmembers}
-    named |= {} if reference is None else {"reference": reference}
-    if len(synthetic) == 0:
-        problems.append(
-            Problem("release", "The synthetic table has no rows.", "Sample from the release first.")
-        )
-    for name, table in named.items():
-        gone = [c for c in synthetic.columns if c not in table.columns]
-        if gone:
-            problems.append(Problem(name, f"Lacks columns {gone}.", "Give it the columns of the release."))
-        elif len(table) < MIN_TARGETS:
-            problems.append(Problem(name, f"Has fewer than {MIN_TARGETS} rows.", "Give more rows."))
-    unknown = [a for a in config.attacks if a not in ATTACKS]
-    if unknown:
-        problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))
-    if (
-        config.require_fpr is not None
-        and min(len(nonmembers), config.max_targets // 2) < 10 / config.require_fpr
-    ):
-        need = int(np.ceil(10 / config.require_fpr))
-        rule = f"A false-positive rate of {config.require_fpr:g} needs {need} non-members."
-        problems.append(
-            Problem("nonmembers", rule, f"Give more, set audit.max_targets={2 * need}, or ask for less.")
-        )
-    if not problems:
-        shared = _overlaps(named, list(synthetic.columns))
-        problems += [
-            Problem(f"{a} and {b}", "Share rows.", "Remove trained-on rows from the other table.")
-            for a, b in shared
-        ]
-    if problems:
-        raise InvalidInput("the release audit", problems)
-
-
-def _overlaps(named: dict[str, pd.DataFrame], columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Finds pairs of tables that share more rows than equal people explain.
-
-    Rows of tables with few columns repeat by nature, so the share of `b` found in `a` is compared with the
-    share of rows of `a` that have a twin in `a` itself.
-    """
-    hashes, pairs = {name: row_hashes(table, columns) for name, table in named.items()}, []
-    names = list(hashes)
-    for i, a in enumerate(names):
-        _, inverse, counts = np.unique(hashes[a], return_inverse=True, return_counts=True)
-        twins = float(np.mean(counts[inverse] > 1))
-        for b in names[i + 1 :]:
-            found = float(np.mean(np.isin(hashes[b], hashes[a])))
-            backwards = float(np.mean(np.isin(hashes[a], hashes[b])))
-            size_ratio = max(len(hashes[a]), len(hashes[b])) / min(len(hashes[a]), len(hashes[b]))
-            if max(found, backwards) > 0.01 + 1.5 * min(1.0, twins * min(size_ratio, 10.0)):
-                pairs.append((a, b))
-    return pairs

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsynth.audit.stats import bounds, roc
-from dpsynth.audit.stats.claim import claim_test, power
+from dpsynth.audit.stats.claim import ClaimTest, claim_test, power
 from dpsynth.audit.stats.one_run import eps_f_dp, eps_steinke, guess
 from dpsynth.audit.stats.tradeoff import TradeOff, subsampled_gaussian
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide
@@ -162,7 +162,18 @@ def audit_whitebox(
     delta: float = 1e-5,
     config: WhiteboxConfig = WhiteboxConfig(),  # noqa: B008 - frozen
 ) -> AuditResult:
-    """Audits the training step against the plan it claims to follow.
+    """Audits the training step against the plan it claims to follow; see `audit_step`."""
+    return audit_step(plan, actual=actual, delta=delta, config=config)[0]
+
+
+def audit_step(
+    plan: TrainingPlan,
+    *,
+    actual: TrainingPlan | None = None,
+    delta: float = 1e-5,
+    config: WhiteboxConfig = WhiteboxConfig(),  # noqa: B008 - frozen
+) -> tuple[AuditResult, TrainingLog]:
+    """Audits the training step; also returns the log of the audited training, for conformance.
 
     Formal guarantee: a step that follows its plan is called a violation with probability about `alpha` (AUC
     of independent coordinates against the ceiling of the claim's curve, in its own standard errors).
@@ -185,16 +196,10 @@ def audit_whitebox(
     statistics |= {"claim_p": test.p_value, "power_sigma_half": caught}
     epsilon, seconds = f.epsilon(delta), time.perf_counter() - start
     best = max(statistics["eps_lo_onerun"], statistics["eps_lo_cp"])
-    reason = {
-        "VIOLATION": f"AUC {test.statistic:.3f} passes its ceiling {test.ceiling:.3f} (p = {test.p_value:.1g}).",
-        "CONSISTENT": f"AUC {test.statistic:.3f} keeps below the ceiling {test.ceiling:.3f} up to noise; "
-        f"halved noise would be caught with power {caught:.2f}.",
-        "INCONCLUSIVE": f"AUC {test.statistic:.3f}, ceiling {test.ceiling:.3f}; power is only {caught:.2f}.",
-        "INVALID": "The scores could not be computed.",
-    }[verdict.value]
+    reason = _reason(test, caught)
     fpr, tpr = roc.roc_curve(a, b)
     keep = np.unique(np.linspace(0, len(fpr) - 1, 300).astype(int))
-    return AuditResult(
+    result = AuditResult(
         kind="whitebox",
         verdict=verdict,
         reason=reason,
@@ -228,13 +233,20 @@ def audit_whitebox(
             "sample_rate": claimed.sample_rate,
             "steps": claimed.steps,
             "noise_multiplier": claimed.noise_multiplier,
+            "divisor": claimed.expected_batch_size,
             "backend": claimed.backend,
         },
         curves={
             "roc": {"gradient": {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist()}},
-            "conformance": log.conformance,
         },
     )
+
+    return result, log
+
+
+def _reason(test: ClaimTest, caught: float) -> str:
+    seen = f"AUC {test.statistic:.3f} against a ceiling of {test.ceiling:.3f} (p = {test.p_value:.2g})"
+    return f"{seen}; halved noise would be caught with power {caught:.2f}."
 
 
 def _transfer(plan: TrainingPlan, actual: TrainingPlan, claimed: TrainingPlan) -> TrainingPlan:

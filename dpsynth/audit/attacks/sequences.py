@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsynth.audit.attacks.space import as_float, is_numeric
+from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
 from dpsynth.audit.canaries import row_hashes
 from dpsynth.errors import InvalidInput, Problem
 
@@ -46,7 +46,7 @@ def entities(table: pd.DataFrame, unit: str, time: str | None = None) -> pd.Data
             steps = numbers.diff().abs().groupby(table[unit], sort=False).mean()
             out[f"{name}_step"] = steps
         else:
-            texts = table[name].astype(str)
+            texts = as_text(table[name])
             pairs = texts.groupby(table[unit], sort=False)
             out[f"{name}_mode"] = pairs.agg(lambda x: x.value_counts().index[0])
             out[f"{name}_distinct"] = pairs.nunique().astype(float)

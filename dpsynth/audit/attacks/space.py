@@ -43,7 +43,7 @@ class Space:
                 spread = max((high - low) / 2.563, known.std() / 10)  # of a normal, unless heaped
                 numeric[name] = (float(middle), float(spread) if spread > 0 else 1.0)
             else:
-                categories[name] = {v: i for i, v in enumerate(sorted(values.astype(str).unique()))}
+                categories[name] = {v: i for i, v in enumerate(sorted(as_text(values).unique()))}
         return cls(numeric=numeric, categories=categories)
 
     def embed(self, table: pd.DataFrame) -> np.ndarray:
@@ -55,7 +55,7 @@ class Space:
             parts.append(np.where(missing, 0.0, z)[:, None])
             parts.append(missing.astype(float)[:, None])
         for name, known in self.categories.items():
-            codes = table[name].astype(str).map(known).fillna(len(known)).to_numpy(dtype=int)
+            codes = as_text(table[name]).map(known).fillna(len(known)).to_numpy(dtype=int)
             parts.append(_corners(len(known) + 1)[codes])
         return np.concatenate(parts, axis=1).astype(np.float32)
 
@@ -63,6 +63,11 @@ class Space:
 def is_numeric(values: pd.Series) -> bool:
     """Numbers and datetimes are numeric; booleans and texts are categories."""
     return values.dtype.kind in "iufM" or str(values.dtype).startswith(("Int", "Float", "datetime"))
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Returns texts; missing ones become an empty text, a category of its own."""
+    return values.astype(object).where(values.notna(), "").map(str)
 
 
 def as_float(values: pd.Series) -> np.ndarray:
@@ -178,6 +183,8 @@ class World:
             if is_numeric(synthetic[name]):
                 parts.append(as_float(table[name]))
             else:
-                known = {v: i for i, v in enumerate(synthetic[name].astype(str).value_counts().index)}
-                parts.append(table[name].astype(str).map(known).fillna(-1).to_numpy(float))
+                # Ties by name: in order of appearance they would tell where in the table a row stood.
+                counts = as_text(synthetic[name]).value_counts().sort_index()
+                known = {v: i for i, v in enumerate(counts.sort_values(kind="stable").index)}
+                parts.append(as_text(table[name]).map(known).fillna(-1).to_numpy(float))
         return np.stack(parts, axis=1)

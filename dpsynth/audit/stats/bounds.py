@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import betaincinv, ndtri
 
 from dpsynth.audit.stats.roc import Interval, clopper_pearson
 from dpsynth.audit.stats.tradeoff import gaussian
@@ -106,7 +106,14 @@ def eps_gdp(errors: Errors, *, delta: float, alpha: float = 0.05) -> Bound:
 def split_threshold(scores_in: np.ndarray, scores_out: np.ndarray, *, alpha: float = 0.05) -> float:
     """Picks the threshold with the largest mu bound on these scores; use it on other scores only."""
     grid = np.quantile(np.concatenate([scores_in, scores_out]), np.linspace(0.02, 0.98, 97))
-    return float(max(grid, key=lambda t: mu_lower(errors_at(scores_in, scores_out, t), alpha)))
+    n, m = len(scores_in), len(scores_out)
+    true = n - np.searchsorted(np.sort(scores_in), grid, side="right")
+    false = m - np.searchsorted(np.sort(scores_out), grid, side="right")
+    with np.errstate(invalid="ignore"):
+        tpr_lo = np.where(true > 0, betaincinv(np.maximum(true, 1), n - true + 1, alpha / 2), 0.0)
+        fpr_hi = np.where(false < m, betaincinv(false + 1, np.maximum(m - false, 1), 1 - alpha / 2), 1.0)
+        mu = np.nan_to_num(ndtri(1 - fpr_hi) - ndtri(1 - tpr_lo), nan=0.0)
+    return float(grid[np.argmax(mu)])
 
 
 def split_errors(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import beta as beta_law
+from scipy.special import betaincinv, ndtri
 from scipy.stats import rankdata
 
 
@@ -66,8 +65,8 @@ def auc(scores_in: np.ndarray, scores_out: np.ndarray) -> Auc:
 
 def clopper_pearson(hits: int, trials: int, alpha: float) -> tuple[float, float]:
     """Returns one-sided lower and upper limits, each wrong with probability at most `alpha`."""
-    lower = beta_law.ppf(alpha, hits, trials - hits + 1) if hits > 0 else 0.0
-    upper = beta_law.ppf(1 - alpha, hits + 1, trials - hits) if hits < trials else 1.0
+    lower = betaincinv(hits, trials - hits + 1, alpha) if hits > 0 else 0.0
+    upper = betaincinv(hits + 1, trials - hits, 1 - alpha) if hits < trials else 1.0
     return float(lower), float(upper)
 
 

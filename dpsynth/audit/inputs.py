@@ -1,0 +1,76 @@
+"""Refuses tables that cannot be attacked, before anything is computed, with every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsynth.audit.attacks.suite import ATTACKS
+from dpsynth.audit.canaries import row_hashes
+from dpsynth.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.audit.release import ReleaseConfig
+
+MIN_TARGETS = 50
+
+
+def check_tables(synthetic, members, nonmembers, reference, config: ReleaseConfig) -> None:
+    """Refuses tables that cannot be attacked, with every problem at once."""
+    problems: list[Problem] = []
+    named = {"members": members, "nonmembers": nonmembers}
+    named |= {} if reference is None else {"reference": reference}
+    if len(synthetic) == 0:
+        problems.append(
+            Problem("release", "The synthetic table has no rows.", "Sample from the release first.")
+        )
+    for name, table in named.items():
+        gone = [c for c in synthetic.columns if c not in table.columns]
+        if gone:
+            problems.append(Problem(name, f"Lacks columns {gone}.", "Give it the columns of the release."))
+        elif len(table) < MIN_TARGETS:
+            problems.append(Problem(name, f"Has fewer than {MIN_TARGETS} rows.", "Give more rows."))
+    unknown = [a for a in config.attacks if a not in ATTACKS]
+    if unknown:
+        problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))
+    if (
+        config.require_fpr is not None
+        and min(len(nonmembers), config.max_targets // 2) < 10 / config.require_fpr
+    ):
+        need = int(np.ceil(10 / config.require_fpr))
+        rule = f"A false-positive rate of {config.require_fpr:g} needs {need} non-members."
+        problems.append(
+            Problem("nonmembers", rule, f"Give more, set audit.max_targets={2 * need}, or ask for less.")
+        )
+    if not problems:
+        shared = _overlaps(named, list(synthetic.columns))
+        problems += [
+            Problem(f"{a} and {b}", "Share rows.", "Remove trained-on rows from the other table.")
+            for a, b in shared
+        ]
+    if problems:
+        raise InvalidInput("the release audit", problems)
+
+
+def _overlaps(named: dict[str, pd.DataFrame], columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Finds pairs of tables that share more rows than equal people explain.
+
+    Rows of tables with few columns repeat by nature, so the share of `b` found in `a` is compared with the
+    share of rows of `a` that have a twin in `a` itself.
+    """
+    hashes, pairs = {name: row_hashes(table, columns) for name, table in named.items()}, []
+    names = list(hashes)
+    for i, a in enumerate(names):
+        _, inverse, counts = np.unique(hashes[a], return_inverse=True, return_counts=True)
+        twins = float(np.mean(counts[inverse] > 1))
+        for b in names[i + 1 :]:
+            found = float(np.mean(np.isin(hashes[b], hashes[a])))
+            backwards = float(np.mean(np.isin(hashes[a], hashes[b])))
+            size_ratio = max(len(hashes[a]), len(hashes[b])) / min(len(hashes[a]), len(hashes[b]))
+            if max(found, backwards) > 0.01 + 1.5 * min(1.0, twins * min(size_ratio, 10.0)):
+                pairs.append((a, b))
+    return pairs

@@ -1,0 +1,187 @@
+"""Figures of an audit, from rates and statistics only: nobody's score is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsynth.audit.types import AuditResult
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+INK, CLAIM, SEEN = "#1f2933", "#d97706", "#2563eb"
+_LAYOUT = {"template": "plotly_white", "height": 420, "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
+
+
+def roc_plot(result: AuditResult) -> Figure:
+    """Draws the ROC on log axes, the region that the claim excuses, and the rates that cannot be resolved."""
+    import plotly.graph_objects as go
+
+    figure, smallest = go.Figure(), 1e-4
+    grid = np.geomspace(smallest, 1, 200)
+    if result.claim.f is not None:
+        figure.add_scatter(
+            x=grid,
+            y=1 - result.claim.f.beta(grid),
+            name="allowed by the claim",
+            fill="tozeroy",
+            line={"color": CLAIM},
+        )
+    figure.add_scatter(x=grid, y=grid, name="guessing", line={"color": INK, "dash": "dot"})
+    for name, curve in (result.curves.get("roc") or {}).items():
+        figure.add_scatter(
+            x=np.maximum(curve["fpr"], smallest), y=np.maximum(curve["tpr"], smallest), name=name
+        )
+    resolved = 20 / max(2, int(result.params.get("m") or 2))  # ten false positives among half of the targets
+    if resolved > smallest:
+        figure.add_vrect(x0=smallest, x1=min(1.0, resolved), fillcolor=INK, opacity=0.06, line_width=0)
+    figure.update_xaxes(type="log", title="false-positive rate (grey: too few non-members to resolve)")
+    figure.update_yaxes(type="log", title="true-positive rate")
+    return figure.update_layout(title="What attacks reach and what the claim allows", **_LAYOUT)
+
+
+def trade_off_plot(result: AuditResult) -> Figure:
+    """Draws misses against false alarms: the attack, the claim's f, and GDP with the same AUC."""
+    import plotly.graph_objects as go
+    from scipy.special import ndtri
+
+    from dpsynth.audit.stats.tradeoff import gaussian
+
+    figure, grid = go.Figure(), np.linspace(0, 1, 201)
+    for name, curve in (result.curves.get("roc") or {}).items():
+        figure.add_scatter(x=curve["fpr"], y=1 - np.asarray(curve["tpr"]), name=name)
+    if result.claim.f is not None:
+        f = result.claim.f
+        figure.add_scatter(x=grid, y=f.beta(grid), name="f of the claim", line={"color": CLAIM, "width": 3})
+        mu = float(np.sqrt(2) * ndtri(min(max(f.auc_ceiling(), 0.5), 1 - 1e-12)))
+        figure.add_scatter(x=grid, y=gaussian(mu).beta(grid), name=f"{mu:.2f}-GDP", line={"dash": "dash"})
+    figure.update_xaxes(title="false-positive rate").update_yaxes(title="false-negative rate")
+    return figure.update_layout(title="Trade-off: below f is forbidden", **_LAYOUT)
+
+
+def forest_plot(result: AuditResult) -> Figure:
+    """Draws the AUC of every attack and stratum with its interval, and the ceiling."""
+    import plotly.graph_objects as go
+
+    rows = [(f"{f.attack} · {f.stratum}", f.statistics) for f in result.findings]
+    value = np.array([s["auc"] for _, s in rows])
+    figure = go.Figure(
+        go.Scatter(
+            x=value,
+            y=[name for name, _ in rows],
+            mode="markers",
+            marker={"color": SEEN},
+            error_x={
+                "array": np.array([s["auc_hi"] for _, s in rows]) - value,
+                "arrayminus": value - np.array([s["auc_lo"] for _, s in rows]),
+            },
+            name="AUC, 95 %",
+        )
+    )
+    figure.add_vline(x=0.5, line={"color": INK, "dash": "dot"})
+    if result.claim.f is not None:
+        figure.add_vline(x=result.claim.f.auc_ceiling(), line={"color": CLAIM}, annotation_text="ceiling")
+    layout = _LAYOUT | {
+        "height": 140 + 26 * max(4, len(rows)),
+        "margin": {"l": 220, "r": 20, "t": 50, "b": 50},
+    }
+    return figure.update_layout(title="AUC by attack and stratum", **layout)
+
+
+_BOUNDS = {
+    "eps_lo_onerun": ("one run, Steinke", "eps_max_auditable_onerun"),
+    "eps_lo_onerun_fdp": ("one run, f-DP (assumes GDP)", "eps_max_auditable_onerun_fdp"),
+    "eps_lo_cp": ("Clopper-Pearson", "eps_max_auditable"),
+    "eps_lo_gdp": ("GDP (assumes GDP)", "eps_max_auditable_gdp"),
+}
+
+
+def bounds_plot(result: AuditResult) -> Figure:
+    """Draws every lower bound on epsilon beside what it could at most have shown, and the claim."""
+    import plotly.graph_objects as go
+
+    best: dict[str, tuple[float, float]] = {}
+    for finding in result.findings:
+        for key, (name, most) in _BOUNDS.items():
+            if key in finding.statistics:
+                pair = (finding.statistics[key], finding.statistics.get(most, float("nan")))
+                best[name] = max(best.get(name, (-1.0, 0.0)), pair)
+    figure = go.Figure()
+    figure.add_bar(x=list(best), y=[b for b, _ in best.values()], name="shown", marker_color=SEEN)
+    ceilings = [c for _, c in best.values()]
+    figure.add_scatter(
+        x=list(best),
+        y=ceilings,
+        mode="markers",
+        name="most that could be shown",
+        marker={"symbol": "line-ew-open", "size": 28},
+    )
+    if result.claim.epsilon is not None:
+        figure.add_hline(y=result.claim.epsilon, line={"color": CLAIM}, annotation_text="claimed")
+    figure.update_yaxes(title="epsilon")
+    return figure.update_layout(title="Lower bounds on epsilon", **_LAYOUT)
+
+
+def power_plot(result: AuditResult) -> Figure | None:
+    """Draws the power of the white-box claim test against the factor by which noise is too small."""
+    import plotly.graph_objects as go
+
+    from dpsynth.audit.stats.claim import power
+    from dpsynth.audit.stats.tradeoff import subsampled_gaussian
+
+    params = result.params
+    if not {"noise_multiplier", "sample_rate", "steps", "m"} <= params.keys() or result.claim.f is None:
+        return None
+    half, ratios, rng = int(params["m"]) // 2, (1.0, 1.1, 1.25, 1.5, 2.0), np.random.default_rng(0)
+    curves = [
+        subsampled_gaussian(params["noise_multiplier"] / r, params["sample_rate"], params["steps"])
+        for r in ratios
+    ]
+    powers = [power(result.claim.f, c, half, half, alpha=params["alpha"], rng=rng) for c in curves]
+    figure = go.Figure(go.Scatter(x=ratios, y=powers, mode="lines+markers", line={"color": SEEN}))
+    figure.update_xaxes(title="planned noise over actual noise").update_yaxes(title="power", range=[0, 1.02])
+    return figure.update_layout(title="What this audit would have caught", **_LAYOUT)
+
+
+def frontier_plot(points: list[dict[str, Any]]) -> Figure:
+    """Draws epsilon claimed against epsilon shown, one point per audited run, with y = x.
+
+    Args:
+      points: metrics of runs by name (`audit/eps_theory`, `audit/eps_lo_best`), and a `label`.
+    """
+    import plotly.graph_objects as go
+
+    theory = [p["audit/eps_theory"] for p in points]
+    figure = go.Figure(
+        go.Scatter(x=[0, max(theory)], y=[0, max(theory)], name="y = x", line={"color": INK, "dash": "dot"})
+    )
+    shown = [p.get("audit/eps_lo_best", 0.0) for p in points]
+    figure.add_scatter(
+        x=theory, y=shown, mode="markers", text=[p.get("label", "") for p in points], name="shown"
+    )
+    figure.update_xaxes(title="epsilon claimed").update_yaxes(title="epsilon shown")
+    return figure.update_layout(title="Theory and evidence", **_LAYOUT)
+
+
+def uniformity_plot(p_values: np.ndarray) -> Figure:
+    """Draws p-values of sound mechanisms against uniform quantiles: on or below the line is honest."""
+    import plotly.graph_objects as go
+
+    ordered = np.sort(np.asarray(p_values, float))
+    expected = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
+    figure = go.Figure(go.Scatter(x=expected, y=ordered, mode="markers", name="p-values"))
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="uniform", line={"color": INK, "dash": "dot"})
+    return figure.update_layout(title="p-values of sound mechanisms", **_LAYOUT)
+
+
+def figures(result: AuditResult) -> list[Figure]:
+    """Returns the figures that a result has the material for."""
+    made = []
+    if result.curves.get("roc"):
+        made += [roc_plot(result), trade_off_plot(result)]
+    if result.findings:
+        made += [forest_plot(result), bounds_plot(result)]
+    extra = power_plot(result)
+    return made if extra is None else [*made, extra]
