@@ -8,7 +8,9 @@ process that starts the jobs, so that parallel jobs cannot race to create its ta
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
+import json
 import logging
 import os
 import re
@@ -27,6 +29,7 @@ from dpsynth.errors import DpsynthError
 METRIC_NAMES = re.compile(r"(public|released|internal|privacy|audit|seconds|system)/.+")
 _BATCH = 500  # MLflow accepts 1000 metrics in one call
 _LONGEST_PARAM = 6000
+_LONGEST_SCHEMA = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,7 @@ def prepare(config: TrackingConfig) -> str:
             return found.experiment_id
 
 
+@functools.cache
 def git_commit() -> str:
     """Returns the commit of this code, marked when the working tree differs from it."""
     where = Path(__file__).resolve().parent
@@ -162,6 +166,9 @@ class Tracker:
 
     def text(self, text: str, name: str) -> None:
         """Stores a text as a file of the run."""
+
+    def dataset(self, name: str, digest: str, schema: Mapping[str, Any]) -> None:
+        """Records which table was used: by what is declared about it, never by its rows or their number."""
 
     def flush(self) -> None:
         """Writes what still waits."""
@@ -214,6 +221,16 @@ class MlflowTracker(Tracker):
 
     def text(self, text: str, name: str) -> None:
         self.client.log_text(self.run_id, text, name)
+
+    def dataset(self, name: str, digest: str, schema: Mapping[str, Any]) -> None:
+        from mlflow.entities import Dataset, DatasetInput
+
+        declared = json.dumps(schema, default=str)
+        source = json.dumps({"schema": digest})
+        entry = Dataset(
+            name, digest[:36], source_type="declared", source=source, schema=declared[:_LONGEST_SCHEMA]
+        )
+        self.client.log_inputs(self.run_id, [DatasetInput(entry, tags=[])])
 
     def flush(self) -> None:
         waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
@@ -279,6 +296,29 @@ def children(config: TrackingConfig, parent_run_id: str) -> list[Any]:
             [prepare(config)], f"tags.`mlflow.parentRunId` = '{parent_run_id}'", max_results=5000
         )
     )
+
+
+def tags_of(config: TrackingConfig, run_id: str) -> dict[str, str]:
+    """Returns the tags of a recorded run.
+
+    Raises:
+      DpsynthError: the store has no such run.
+    """
+    mlflow = _mlflow()
+    try:
+        return dict(mlflow.MlflowClient(config.absolute().uri).get_run(run_id).data.tags)
+    except mlflow.exceptions.MlflowException as error:
+        raise DpsynthError(f"{config.uri} has no run {run_id!r}: {str(error).splitlines()[0]}") from None
+
+
+def fetch(config: TrackingConfig, run_id: str, name: str, folder: Path | str) -> Path | None:
+    """Copies an artefact of a recorded run into a folder; None where the run has no such artefact."""
+    mlflow = _mlflow()
+    client = mlflow.MlflowClient(config.absolute().uri)
+    parent = name.rpartition("/")[0]
+    if name not in {item.path for item in client.list_artifacts(run_id, parent or None)}:
+        return None
+    return Path(client.download_artifacts(run_id, name, str(folder)))
 
 
 def how_to_open(config: TrackingConfig) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,14 @@ def utility_of(evaluation: Evaluation) -> float:
     return value if names.higher_is_better(main) else -value
 
 
+def peak_memory_mb() -> float:
+    """Returns the largest memory that this process has held so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def plain_yaml(config: RunConfig) -> str:
     """Returns the resolved configuration as a file that says what to override."""
     import yaml
@@ -74,6 +83,7 @@ def _record(tracker: Tracker, config: RunConfig, run: Run, evaluation: Evaluatio
     tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
     tracker.metric("released/rows", len(run.release.synthetic))
+    tracker.metric("system/peak_memory_mb", peak_memory_mb())
     for metric in evaluation.metrics:
         ends = {"": metric.value, "_lower": metric.lower, "_upper": metric.upper}
         known = {
@@ -111,7 +121,9 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     tracker.params(config.flat())
     tracker.text(text, "config.yaml")
-    plan = pipeline.plan(load_schema(config.data), recipe_of(config))
+    declared = load_schema(config.data)
+    tracker.dataset(config.data.name, declared.digest, declared.to_dict())
+    plan = pipeline.plan(declared, recipe_of(config))
     tracker.tags({"dp.claim": plan.guarantee.claim, "dp.unit": plan.guarantee.unit})
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):

@@ -276,3 +276,14 @@ def test_every_preset_begins_with_its_command_and_is_checked_whole(preset, here,
 
     checked = check(get_args_parser().parse_args(command[3:]), "train", command_line.check_run)
     assert checked.num_points is None or checked.num_points >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "preset", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+)
+def test_every_preset_runs_for_two_steps(preset, table, here, monkeypatch):
+    quick = ["training.steps=2", "evaluation.models=[logistic]", "evaluation.num_bootstraps=0"]
+    assert call("-m", f"experiment={preset}", *table, *quick, monkeypatch=monkeypatch) == 0
+    points = collect(next((here / "outputs").glob("*/*")))
+    assert points and {point.status for point in points} == {"FINISHED"}

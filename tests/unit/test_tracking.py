@@ -39,6 +39,7 @@ def test_a_run_records_params_tags_metrics_and_files(store, tmp_path):
         with tracker.timed("train"):
             pass
         tracker.artifacts(tmp_path / "release", "release")
+        tracker.dataset("hi", "ab" * 32, {"columns": []})
     run = client(store).get_run(tracker.run_id)
     assert run.info.status == "FINISHED" and run.info.run_name == "tvae epsilon=1"
     assert run.data.params == {"privacy.epsilon": "1.0", "training.steps": "null"}
@@ -47,6 +48,12 @@ def test_a_run_records_params_tags_metrics_and_files(store, tmp_path):
     history = client(store).get_metric_history(tracker.run_id, "privacy/epsilon")
     assert [metric.step for metric in history] == list(range(1, 1201))
     assert run.data.metrics["seconds/train"] >= 0
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest, used.dataset.schema) == (
+        "hi",
+        "ab" * 18,
+        '{"columns": []}',
+    )
     assert [f.path for f in client(store).list_artifacts(tracker.run_id, "release")] == [
         "release/certificate.json"
     ]
