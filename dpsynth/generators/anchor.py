@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,12 @@ def _observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
     ]
 
 
+def make_anchor(layout: Layout, statistics: Statistics, *, private: bool) -> Anchor | None:
+    """A neural generator's anchor: with privacy, where joint histograms were bought over its one-hots."""
+    onehot = all(segment.kind == "onehot" for segment in layout.segments)
+    return Anchor(layout, statistics) if private and statistics.marginals and onehot else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnchorSettings:
     """How a network is fitted to bought histograms alone.
@@ -172,3 +179,41 @@ def fit_anchor(
                 average[name].copy_(value)
     network.load_state_dict(average)
     return recent
+
+
+class Anchoring:
+    """Anchoring steps beside private training; a released network thus keeps to what was bought. Free.
+
+    Args:
+      every: private steps per anchoring step.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        network: nn.Module,
+        soft_rows: Callable[[int, torch.Generator], Tensor],
+        *,
+        every: int,
+        batch_size: int,
+        learning_rate: float,
+    ):
+        self._anchor, self._soft_rows, self._every, self._batch_size = anchor, soft_rows, every, batch_size
+        self._optimizer = torch.optim.Adam(
+            network.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True
+        )
+
+    def step(self, step: int, draw: torch.Generator) -> None:
+        """Takes a step where one is due after private step `step`."""
+        if (step + 1) % self._every:
+            return
+        loss = self._anchor.loss(self._soft_rows(self._batch_size, draw))
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.questions import pair_questions
 from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
@@ -49,6 +51,11 @@ class Config:
       log_frequency: draw the conditions of training by log(1 + rows); without privacy only.
       batch_size: of the generator's steps and, without privacy, of the critic's.
       sampling_batch_size: rows made at once.
+      adversarial_weight: of the critic's scores, and of the conditions, in the generator's loss.
+      anchor_weight: of bought joint histograms beside them; 0 buys none. With privacy only, as all that
+        follow.
+      anchor_steps, anchor_batch_size, anchor_learning_rate: of the generator's fit to these histograms before
+        private training; free.
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -68,10 +75,16 @@ class Config:
     log_frequency: bool | None = None
     batch_size: int = 500
     sampling_batch_size: int = 5_000
+    adversarial_weight: float = 1.0
+    anchor_weight: float = 1.0
+    anchor_steps: int = 800
+    anchor_batch_size: int = 1_000
+    anchor_learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
         dims = (self.embedding_dim or 1, *(self.generator_dims or ()), *(self.critic_dims or ()))
-        rates = (self.generator_learning_rate, self.critic_learning_rate, self.tau)
+        rates = (self.generator_learning_rate, self.critic_learning_rate, self.tau, self.anchor_learning_rate)
+        weights = (self.adversarial_weight, self.anchor_weight, self.anchor_steps)
         counts = (self.critic_steps or 1, self.batch_size, self.sampling_batch_size)
         pac = self.pac if self.pac is not None else 1
         check_settings(
@@ -80,6 +93,8 @@ class Config:
             (all(rate > 0 for rate in rates), "Expected learning rates and tau above 0."),
             (all(count > 0 for count in counts), "Expected critic_steps and batch sizes above 0."),
             (self.weight_decay >= 0, f"Expected weight_decay={self.weight_decay} of at least 0."),
+            (all(weight >= 0 for weight in weights), "Expected weights and anchor_steps of at least 0."),
+            (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
             (self.gradient_penalty >= 0, "Expected gradient_penalty of at least 0."),
             (all(0 <= beta < 1 for beta in self.betas), f"Expected betas={self.betas} in [0, 1)."),
             (0 <= (self.dropout or 0) < 1, f"Expected dropout={self.dropout} in [0, 1)."),
@@ -180,12 +195,14 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return ()
+        binned = config.resolved(private).representation == "bins"
+        return pair_questions(schema) if private and binned and config.anchor_weight > 0 else ()
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder, layout = config.resolved(private), encoder, encoder.layout
+        self.seed = seed
         columns = [cells.column for cells in statistics.domain.cells]
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
@@ -202,6 +219,7 @@ class Generator:
             embedding=widths.embedding,
             frequencies=bought_frequencies(encoder),
             training_frequencies=bought_frequencies(encoder, logarithmic=self.config.log_frequency),
+            anchor=make_anchor(layout, statistics, private=private),
         )
 
     @property
@@ -214,7 +232,17 @@ class Generator:
         return self
 
     def fit_public(self) -> None:
-        return None
+        """Fits the generator to the bought joint histograms; free."""
+        config, anchor = self.config, self.players.anchor
+        if anchor is None or config.anchor_steps == 0:
+            return
+        settings = AnchorSettings(
+            steps=config.anchor_steps,
+            batch_size=config.anchor_batch_size,
+            learning_rate=config.anchor_learning_rate,
+        )
+        draw = public_draw(self.seed, self.players.segments.starts.device)
+        fit_anchor(self.network, self.soft_rows, anchor, settings, draw)
 
     def objective(self) -> PrivateObjective:
         return PrivateObjective(self.players, self.encoder.rows_per_unit)

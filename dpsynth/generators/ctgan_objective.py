@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dpsynth.generators.anchor import Anchor
 from dpsynth.generators.conditions import Choice, Conditions, Frequencies, independent_rows
 from dpsynth.generators.gradient_penalty import slope_penalty
 from dpsynth.generators.nn import Segments, flat_rows, normal, per_unit, uniform
@@ -23,6 +24,7 @@ class Players:
       embedding: width of the latent noise.
       frequencies: bought shares of all cells.
       training_frequencies: shares by which conditions are drawn while training.
+      anchor: distance to bought joint histograms, or None.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Players:
         embedding: int,
         frequencies: Frequencies,
         training_frequencies: Frequencies,
+        anchor: Anchor | None = None,
     ):
+        self.anchor = anchor
         self.config, self.network, self.critic = config, network, critic
         self.segments, self.conditions, self.embedding = segments, conditions, embedding
         self.frequencies, self.training_frequencies = frequencies, training_frequencies
@@ -95,6 +99,11 @@ class Players:
         loss = -self.judge(rows, choice).mean()
         if choice is not None:
             loss = loss + self._condition_loss(logits, choice)
+        if (
+            self.anchor is not None
+        ):  # with privacy conditions are drawn by frequency, so rows have its marginals
+            loss = self.config.adversarial_weight * loss
+            loss = loss + self.config.anchor_weight * self.anchor.loss(self.segments.soft(logits))
         optimizer.zero_grad()
         loss.backward(inputs=list(self.network.parameters()))
         optimizer.step()

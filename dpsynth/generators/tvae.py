@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout, TableEncoder
+from dpsynth.data.questions import pair_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.anchor import Anchoring, AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
-from dpsynth.generators.nn import PerUnitParameter, Segments, flat_rows, mlp, normal, per_unit
+from dpsynth.generators.nn import PerUnitParameter, Segments, mlp, normal
+from dpsynth.generators.tvae_objective import Objective, PlainObjective
 
 
 class Widths(NamedTuple):
@@ -37,15 +40,22 @@ class Config:
     """Settings of TVAE; the defaults are the published ones.
 
     Args:
-      size: widths by name; each can be overridden by the three that follow.
+      size: widths by name (None: `large` with privacy, `medium`, as published, without); the next three
+        override it.
       representation: None is `bins` with differential privacy and `modes` without.
       loss_factor: weight of the reconstruction against the KL divergence.
       draw_categories: draw a cell from its probabilities; False takes the likeliest, as the `ctgan` package.
       batch_size: of the training without privacy; with privacy, `training` decides.
       sampling_batch_size: rows made at once.
+      anchor_weight: of bought joint histograms beside the private loss; 0 buys none. With privacy only, as
+        all that follow.
+      anchor_steps, anchor_batch_size, anchor_learning_rate: of the decoder's fit to these histograms before
+        private training; free.
+      anchor_every: private steps per anchoring step while training.
+      warm_steps: of the encoder, on rows of the anchored decoder, before private training; free.
     """
 
-    size: Literal["small", "medium", "large"] = "medium"
+    size: Literal["small", "medium", "large"] | None = None
     embedding_dim: int | None = None
     encoder_dims: tuple[int, ...] | None = None
     decoder_dims: tuple[int, ...] | None = None
@@ -56,23 +66,40 @@ class Config:
     draw_categories: bool = True
     batch_size: int = 500
     sampling_batch_size: int = 5_000
+    anchor_weight: float = 1.0
+    anchor_steps: int = 800
+    anchor_batch_size: int = 1_000
+    anchor_learning_rate: float = 3e-3
+    anchor_every: int = 5
+    warm_steps: int = 200
 
     def __post_init__(self) -> None:
         dims = (self.embedding_dim or 1, *(self.encoder_dims or ()), *(self.decoder_dims or ()))
         check_settings(
-            (self.size in SIZES, f"Expected size={self.size!r} to be one of {', '.join(SIZES)}."),
+            (self.size in (None, *SIZES), f"Expected size={self.size!r} to be one of {', '.join(SIZES)}."),
             (all(dim > 0 for dim in dims), "Expected every width above 0."),
             (self.learning_rate > 0, f"Expected learning_rate={self.learning_rate} above 0."),
             (self.weight_decay >= 0, f"Expected weight_decay={self.weight_decay} of at least 0."),
             (self.loss_factor > 0, f"Expected loss_factor={self.loss_factor} above 0."),
             (self.batch_size > 0, f"Expected batch_size={self.batch_size} above 0."),
             (self.sampling_batch_size > 0, "Expected sampling_batch_size above 0."),
+            (self.anchor_weight >= 0, f"Expected anchor_weight={self.anchor_weight} of at least 0."),
+            (
+                min(self.anchor_steps, self.warm_steps) >= 0,
+                "Expected anchor_steps, warm_steps of at least 0.",
+            ),
+            (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
+            (self.anchor_learning_rate > 0, "Expected anchor_learning_rate above 0."),
+            (self.anchor_every > 0, f"Expected anchor_every={self.anchor_every} above 0."),
         )
 
-    @property
-    def widths(self) -> Widths:
+    def encoding(self, private: bool) -> Literal["bins", "modes"]:
+        """The representation that this configuration wants."""
+        return self.representation or ("bins" if private else "modes")
+
+    def widths(self, private: bool) -> Widths:
         """The widths that `size` and the overrides come to."""
-        preset = SIZES[self.size]
+        preset = SIZES[self.size or ("large" if private else "medium")]
         return Widths(
             self.embedding_dim or preset.embedding,
             preset.encoder if self.encoder_dims is None else self.encoder_dims,
@@ -116,113 +143,6 @@ class Network(nn.Module):
         self.decoder = Decoder(layout.width, num_scalars, widths)
 
 
-class Objective:
-    """The negative evidence lower bound, per unit; all of the network learns from real units."""
-
-    def __init__(self, config: Config, network: Network, segments: Segments, rows_per_unit: int | None):
-        self.config, self.private, self.segments = config, network, segments
-        self._rows_per_unit = rows_per_unit
-        self._optimizer = torch.optim.Adam(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-
-    def private_optimizer(self) -> torch.optim.Optimizer:
-        return self._optimizer
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        return [self._optimizer]
-
-    def averaged(self) -> nn.Module:
-        return self.private.decoder
-
-    def example_units(self, num: int, draw: torch.Generator) -> Tensor:
-        return self.segments.example_units(num, self._rows_per_unit, draw)
-
-    def unit_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
-        rows = self.segments.expand(units)
-        mean, log_variance = self.private.encoder(rows)
-        latents = mean + (0.5 * log_variance).exp() * normal(mean.shape, draw)
-        logits = self.private.decoder(latents)
-        reconstruction = self.segments.cross_entropy(logits, units).sum(dim=-1)
-        if self.private.decoder.stddev is not None:
-            reconstruction = reconstruction + self._scalar_losses(logits, rows)
-        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(dim=-1)
-        return per_unit(self.config.loss_factor * reconstruction + divergence, units)
-
-    def _scalar_losses(self, logits: Tensor, rows: Tensor) -> Tensor:
-        places = self.segments.scalars
-        stddev = self.private.decoder.stddev(len(rows))
-        stddev = stddev.reshape(len(rows), *(1,) * (rows.dim() - 2), -1)
-        error = rows[..., places] - logits[..., places].tanh()
-        return (error**2 / (2 * stddev**2) + stddev.log()).sum(dim=-1)
-
-    def generated_losses(self, num: int, draw: torch.Generator) -> None:
-        return None
-
-    def penalty(self, num: int, draw: torch.Generator) -> None:
-        return None
-
-    def after_step(self) -> None:
-        if self.private.decoder.stddev is not None:
-            self.private.decoder.stddev.parameter.data.clamp_(0.01, 1.0)
-
-    def public_step(self, step: int, draw: torch.Generator) -> None:
-        return None
-
-    def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
-        return float(self.unit_losses(units, draw).mean())
-
-    def state(self) -> dict[str, Any]:
-        return {"network": self.private.state_dict(), "optimizer": self._optimizer.state_dict()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.private.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-
-
-class PlainObjective:
-    """The published training: shuffled epochs, mean loss, Adam."""
-
-    def __init__(self, bound: Objective):
-        self._bound, self._batch_size = bound, bound.config.batch_size
-        self._order = torch.empty(0, dtype=torch.long)
-
-    def bind(self, units: Tensor) -> None:
-        self._rows = flat_rows(units)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
-
-    def step(self, draw: torch.Generator) -> dict[str, float]:
-        if len(self._order) == 0:
-            self._order = torch.randperm(len(self._rows), generator=draw, device=draw.device)
-        batch, self._order = self._order.tensor_split([self._batch_size])
-        optimizer = self._bound.private_optimizer()
-        loss = self._bound.unit_losses(self._rows[batch], draw).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        self._bound.after_step()
-        return {"loss": loss.item()}
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        return self._bound.optimizers()
-
-    def averaged(self) -> nn.Module:
-        return self._bound.averaged()
-
-    def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
-        return self._bound.validation_loss(units, draw)
-
-    def state(self) -> dict[str, Any]:
-        return {"bound": self._bound.state(), "order": self._order}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self._bound.load_state(state["bound"])
-        self._order = state["order"]
-
-
 class Generator:
     """TVAE, with the encoder and decoder trained under DP-SGD and the decoder alone released.
 
@@ -240,20 +160,22 @@ class Generator:
     def encoder(
         cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
     ) -> TableEncoder:
-        wanted = config.representation or ("bins" if private else "modes")
-        return TableEncoder(schema, statistics, wanted)
+        return TableEncoder(schema, statistics, config.encoding(private))
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return ()
+        wanted = private and config.anchor_weight > 0 and config.encoding(private) == "bins"
+        return pair_questions(schema) if wanted else ()
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
-        self.config, self.encoder = config, encoder
+        self.config, self.encoder, self.seed = config, encoder, seed
         self.segments = Segments(encoder.layout)
+        self.anchor = make_anchor(encoder.layout, statistics, private=private)
+        self._widths = config.widths(private)
         with seeded(seed):
-            self.network = Network(encoder.layout, config.widths)
+            self.network = Network(encoder.layout, self._widths)
 
     @property
     def decoder(self) -> Decoder:
@@ -261,21 +183,52 @@ class Generator:
 
     def to(self, device: torch.device | str) -> Generator:
         """Moves the network, in place."""
-        self.network.to(device)
-        self.segments.to(device)
+        for module in (self.network, self.segments, self.anchor):
+            if module is not None:
+                module.to(device)
         return self
 
     def fit_public(self) -> None:
-        return None
+        """Fits the decoder to the bought joint histograms, then the encoder to its rows; free."""
+        config = self.config
+        if self.anchor is None or config.anchor_steps == 0:
+            return
+        draw = public_draw(self.seed, self.segments.starts.device)
+        settings = AnchorSettings(
+            steps=config.anchor_steps,
+            batch_size=config.anchor_batch_size,
+            learning_rate=config.anchor_learning_rate,
+        )
+        fit_anchor(self.decoder, self.soft_rows, self.anchor, settings, draw)
+        optimizer = torch.optim.Adam(self.network.encoder.parameters(), lr=config.learning_rate, fused=True)
+        for _ in range(config.warm_steps):
+            with torch.no_grad():
+                made = self.segments.draw_rows(self.decoder(self.latents(config.batch_size, draw)), draw)
+            loss = self.objective().unit_losses(made, draw).mean()
+            optimizer.zero_grad()
+            loss.backward(inputs=list(self.network.encoder.parameters()))
+            optimizer.step()
 
     def objective(self) -> Objective:
-        return Objective(self.config, self.network, self.segments, self.encoder.rows_per_unit)
+        anchoring = None
+        if self.anchor is not None:
+            anchoring = Anchoring(
+                self.anchor,
+                self.decoder,
+                self.soft_rows,
+                every=self.config.anchor_every,
+                batch_size=self.config.anchor_batch_size,
+                learning_rate=0.1 * self.config.anchor_learning_rate,
+            )
+        return Objective(
+            self.config, self.network, self.segments, self.encoder.rows_per_unit, anchoring=anchoring
+        )
 
     def plain_objective(self) -> PlainObjective:
         return PlainObjective(self.objective())
 
     def latents(self, num: int, draw: torch.Generator) -> Tensor:
-        return normal((num, self.config.widths.embedding), draw)
+        return normal((num, self._widths.embedding), draw)
 
     def soft_rows(self, num: int, draw: torch.Generator) -> Tensor:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the decoder."""

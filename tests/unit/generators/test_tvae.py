@@ -45,8 +45,8 @@ def test_scale_stays_within_its_clamp():
 
 
 def test_sizes_resolve_and_can_be_overridden():
-    assert tvae.Config().widths == tvae.Widths(128, (128, 128), (128, 128))
-    mixed = tvae.Config(size="small", decoder_dims=(16,)).widths
+    assert tvae.Config().widths(False) == tvae.Widths(128, (128, 128), (128, 128))
+    mixed = tvae.Config(size="small", decoder_dims=(16,)).widths(True)
     assert mixed == tvae.Widths(32, (64, 64), (16,))
     counts = [
         count_parameters(build(tvae, tvae.Config(size=size), private=True).generator.network)
