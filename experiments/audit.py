@@ -207,7 +207,7 @@ def run_one(kind: str, settings: Any, request: AuditRequest, material: Material)
             raise InvalidInput("the white-box audit", [Problem("release", rule, "Choose audit=release.")])
         return audit_whitebox(material.plan, delta=material.claim.delta, config=settings)
     if kind == "multirun":
-        from experiments.audit_multirun import play
+        from experiments.audit_game import play
 
         return play(material.recipe, material.claim, settings)
     from dpsynth.audit.release import audit_release

@@ -100,7 +100,7 @@ def audit_release(
     synthetic = _thin(synthetic[columns], config.max_rows, rng)
     reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
     targets, included, made_up = _targets(members[columns], nonmembers[columns], constructed, config, rng)
-    strata = _strata(targets, made_up, config)
+    strata = _strata(targets, included, made_up, config)
     blind = blind_control(targets, included & ~made_up, ~included & ~made_up, rng)
 
     world = World.of(targets, synthetic, reference)
@@ -194,7 +194,9 @@ def _targets(members, nonmembers, constructed, config, rng):
     return targets, included[keep], made_up[keep]
 
 
-def _strata(targets: pd.DataFrame, made_up: np.ndarray, config: ReleaseConfig) -> dict[str, np.ndarray]:
+def _strata(
+    targets: pd.DataFrame, included: np.ndarray, made_up: np.ndarray, config: ReleaseConfig
+) -> dict[str, np.ndarray]:
     strata = {"random": ~made_up}
     isolated = np.zeros(len(targets), bool)
     isolated[~made_up] = most_vulnerable(targets[~made_up], share=config.vulnerable_share)
@@ -202,7 +204,9 @@ def _strata(targets: pd.DataFrame, made_up: np.ndarray, config: ReleaseConfig) -
         strata["vulnerable"] = isolated
     if made_up.any():
         strata["constructed"] = made_up
-    return strata
+    return {
+        name: mask for name, mask in strata.items() if min(sum(mask & included), sum(mask & ~included)) > 1
+    }
 
 
 def guess_all(scores: np.ndarray, included: np.ndarray, rng: np.random.Generator) -> list[Guesses]:

@@ -1,0 +1,126 @@
+"""The auditor audited: planted violations must be caught, sound mechanisms left alone.
+
+Fast gates run with every commit; `slow` ones measure rates (`python -m dpsynth.audit.calibrate` prints all).
+Chances below are those of a false failure of the test itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, kstest
+
+from dpsynth.audit import calibrate
+from dpsynth.audit.planted import BREAKS, ZOO, scale_noise
+
+torch.set_num_threads(1)
+halve = BREAKS["noise_halved"]
+RELEASE = [v for v in ZOO if v.detector == "release"]
+
+
+@pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
+def test_halved_noise_is_caught_and_planned_noise_is_not(epsilon, m):
+    # Power is above 0.999 (each), so 6 of 6; at a false-alarm rate of 7 % more than 5 of 6 have chance 1e-6.
+    assert calibrate.whitebox_rate(epsilon, trials=6, m=m, break_plan=halve) == 6
+    assert calibrate.whitebox_rate(epsilon, trials=6, m=m, seed=50) <= 5
+
+
+@pytest.mark.parametrize("violation", [v for v in RELEASE if v.certain], ids=lambda v: v.name)
+def test_copied_rows_are_caught(violation):
+    assert all(violation.detect(True, seed) for seed in range(3))
+    assert not all(violation.detect(False, seed) for seed in range(3))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
+def test_estimators_keep_their_level(epsilon):
+    # 200 trials at 5 %: more than 28 have chance 1e-6 ... binom.ppf gives the exact quantile.
+    limit = binom.ppf(1 - 1e-6, 200, 0.05)
+    assert all(n <= limit for n in calibrate.score_level(epsilon, trials=200, per_world=100).values())
+
+
+def test_level_check_has_teeth():
+    """The broken twin: a bound that picks its best number of guesses after the fact alarms far too often."""
+    from dpsynth.audit.stats.one_run import guess, steinke_p
+
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(200):
+        included, scores = rng.random(300) < 0.5, rng.random(300)
+        alarms += (
+            min(steinke_p(guess(scores, included, k, k, rng), 0.0, 0.0) for k in range(5, 150, 5)) <= 0.05
+        )
+    assert alarms > binom.ppf(1 - 1e-6, 200, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
+def test_estimators_keep_their_level_in_5000_trials(epsilon):
+    # At exactly 5 %, 290 rejections or more have chance 0.6 %; a true 7.1 % passes with chance 1e-4.
+    counts = calibrate.score_level(epsilon, trials=5000)
+    assert all(n < 290 for n in counts.values()), counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
+def test_one_run_tests_keep_their_level_on_randomised_response(epsilon):
+    counts = calibrate.coin_flip_level(epsilon, trials=5000)
+    assert all(n < 290 for n in counts.values()), counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
+def test_sound_steps_alarm_at_most_10_times_in_100(epsilon, m):
+    # At 5 %, more than 10 of 100 have chance 1.2 %.
+    assert calibrate.whitebox_rate(epsilon, trials=100, m=m) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
+def test_halved_noise_is_caught_35_times_in_40(epsilon, m):
+    assert calibrate.whitebox_rate(epsilon, trials=40, m=m, break_plan=halve) >= 35
+
+
+@pytest.mark.slow
+def test_noise_over_1_25_is_caught_35_times_in_40():
+    assert calibrate.whitebox_rate(4.0, trials=40, m=1000, break_plan=lambda p: scale_noise(p, 0.8)) >= 35
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("violation", [v for v in RELEASE if v.certain], ids=lambda v: v.name)
+def test_copied_rows_are_caught_20_times_in_20(violation):
+    assert sum(violation.detect(True, seed) for seed in range(20)) == 20
+
+
+@pytest.mark.slow
+def test_release_of_nobodys_data_alarms_at_most_10_times_in_100():
+    p_values, alarms = calibrate.release_p_values(trials=100)
+    assert alarms <= 10 and kstest(p_values, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [15, 100])
+def test_release_audit_meets_its_budget(width):
+    """11 attacks, 10,000 synthetic rows, 2,000 targets: below 30 s of processor time."""
+    import time
+
+    import pandas as pd
+
+    from dpsynth.audit.release import audit_release
+    from dpsynth.audit.stats.tradeoff import gaussian
+    from dpsynth.audit.types import Claim
+
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(5, width))
+
+    def draw(num):
+        table = pd.DataFrame(rng.normal(size=(num, 5)) @ mix + rng.normal(size=(num, width)))
+        table.columns = [f"c{i}" for i in range(width)]
+        for i in range(0, width, 3):
+            table[f"c{i}"] = np.array(list("abcdef"))[np.clip(table[f"c{i}"] + 3, 0, 5).astype(int)]
+        return table
+
+    start = time.process_time()
+    audit_release(
+        draw(10_000), draw(1000), draw(1000), reference=draw(5000), claim=Claim(epsilon=1.0, f=gaussian(0.27))
+    )
+    assert time.process_time() - start < 30

@@ -1,0 +1,95 @@
+"""The command line of the audit, on tables of other tools."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dpsynth.audit.planted import copy_members, population
+from dpsynth.errors import InvalidInput
+from experiments import audit
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("foreign"), np.random.default_rng(0)
+    members, holdout, synthetic = population(300, rng), population(600, rng), population(600, rng)
+    copied = copy_members(synthetic, members, 0.5, rng)
+    for name, table in dict(members=members, reference=holdout, sound=synthetic, copied=copied).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def node(files, release, **changes):
+    group = yaml.safe_load((ROOT / "conf/audit/release.yaml").read_text())
+    group |= {"attacks": ["copy", "nearest_record"], "planted_repeats": 2}
+    top = yaml.safe_load((ROOT / "conf/audit.yaml").read_text())
+    top = {k: v for k, v in top.items() if k not in ("defaults", "hydra")}
+    paths = {k: str(files / f"{k}.csv") for k in ("members", "reference")}
+    return {
+        **top,
+        **paths,
+        "audit": group,
+        "release": str(files / release),
+        "out": str(files / "out"),
+        **changes,
+    }
+
+
+def test_exit_codes_say_the_verdict_and_files_are_written(files, capsys):
+    assert audit.job(node(files, "sound.csv", epsilon=0.5)) in (0, 3)
+    assert audit.job(node(files, "copied.csv", epsilon=0.5)) == 4
+    body = json.loads((files / "out" / "audit.json").read_text())
+    assert body["exit_code"] == 4 and body["results"][0]["verdict"] == "VIOLATION"
+    assert body["metrics"]["audit/eps_theory"] == 0.5
+    assert "VIOLATION" in (files / "out" / "audit.html").read_text()
+    assert "release: VIOLATION" in capsys.readouterr().out
+
+
+def test_table_without_any_claim_is_tested_for_traces(files):
+    assert audit.job(node(files, "copied.csv")) == 4
+
+
+def test_every_mistake_is_named_at_once(files):
+    broken = node(files, "nothing.csv", members=None, epsilon=-1.0, extra=1)
+    broken["audit"] = broken["audit"] | {"alpha": 2, "max_targts": 5}
+    with pytest.raises(InvalidInput) as error:
+        audit.checked(broken)
+    for part in ("extra", "nothing.csv", "members", "epsilon", "audit.alpha", "max_targts"):
+        assert part in str(error.value)
+
+
+def test_bare_table_cannot_be_audited_for_its_training(files):
+    with pytest.raises(InvalidInput, match="no ledger"):
+        audit.checked(node(files, "sound.csv", audit={"kind": "whitebox", "m": 100}))
+
+
+@pytest.mark.parametrize("kind", ["smoke", "whitebox", "release", "multirun", "full"])
+def test_presets_list_exactly_the_settings(kind):
+    from dataclasses import fields
+
+    group = yaml.safe_load((ROOT / f"conf/audit/{kind}.yaml").read_text())
+    assert group.pop("kind") == kind
+    parts = (
+        {k: group[k] for k in ("smoke", "whitebox", "release", "multirun")}
+        if kind == "full"
+        else {kind: group}
+    )
+    for name, values in parts.items():
+        settings, problems = audit._settings(name, values)
+        assert not problems and settings == audit.settings_of(name)()
+        assert set(values) == {f.name for f in fields(settings)}
+
+
+def test_help_answers_without_reading_anything():
+    command = [sys.executable, "-m", "experiments.audit", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Exit codes" in done.stdout

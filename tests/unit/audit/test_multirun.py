@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth.audit.multirun import MultirunConfig, audit_multirun, features, worst_case
+from dpsynth.audit.stats.tradeoff import gaussian
+from dpsynth.audit.types import Claim, Verdict
+from dpsynth.errors import InvalidInput
+
+CONFIG = MultirunConfig(n_train=60, n_eval=60, jobs=1)
+CLAIM = Claim(epsilon=4.0, f=gaussian(0.9250))
+
+
+def noisy_mean(scale):
+    """Releases one noisy sum of a column with bounds [0, 1], `scale` times its planned noise."""
+
+    def fit(table, seed):
+        rng = np.random.default_rng()  # fresh noise, whatever the seed says
+        value = table["c0"].sum() + rng.normal(0, scale / 0.9250)
+        return pd.DataFrame({name: np.full(20, value) for name in table.columns})
+
+    return fit
+
+
+def test_sound_mechanism_passes_and_a_quarter_of_its_noise_is_caught():
+    worlds = worst_case(16, columns=1)
+    sound = audit_multirun(noisy_mean(1.0), *worlds, claim=CLAIM, config=CONFIG)
+    broken = audit_multirun(noisy_mean(0.2), *worlds, claim=CLAIM, config=CONFIG)
+    assert sound.verdict is not Verdict.VIOLATION
+    assert broken.verdict is Verdict.VIOLATION and broken.metrics()["audit/n_train_runs"] == 240
+    assert broken.summary["eps_lo_best"] > sound.summary["eps_lo_best"]
+
+
+def test_bounds_read_off_the_data_show_at_once():
+    """Noise enough for the claim on the mean, and then the exact maximum as a bound."""
+
+    def leaky(table, seed):
+        rng = np.random.default_rng()
+        return pd.DataFrame({"c0": np.append(rng.random(20) * 0.1, table["c0"].max())})
+
+    result = audit_multirun(leaky, *worst_case(16, columns=1), claim=CLAIM, config=CONFIG)
+    assert result.verdict is Verdict.VIOLATION
+    statistics = result.findings[0].statistics
+    assert statistics["auc"] > 0.99 and 1.5 < statistics["eps_lo_cp"] <= statistics["eps_max_auditable"]
+
+
+def test_processes_give_the_same_kind_of_answer():
+    config = MultirunConfig(n_train=20, n_eval=20, jobs=2)
+    result = audit_multirun(noisy_mean(0.05), *worst_case(8, columns=1), claim=CLAIM, config=config)
+    assert result.verdict is Verdict.VIOLATION
+
+
+def test_features_see_size_extremes_and_rows_near_the_target():
+    target = pd.DataFrame({"x": [10.0], "k": ["rare"]})
+    table = pd.DataFrame({"x": [0.0, 9.0, 12.0], "k": ["a", "rare", "a"]})
+    facts = features(table, target)
+    assert facts[0] == 3 and 12.0 in facts and facts[-1] == 1
+
+
+def test_too_few_runs_or_no_claim_are_refused():
+    worlds = worst_case(8, columns=1)
+    with pytest.raises(InvalidInput, match="20 runs"):
+        audit_multirun(noisy_mean(1.0), *worlds, claim=CLAIM, config=MultirunConfig(n_train=5))
+    with pytest.raises(InvalidInput, match="claim"):
+        audit_multirun(noisy_mean(1.0), *worlds, claim=Claim(), config=CONFIG)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth.audit import page
+from dpsynth.audit.canaries import CanaryPlan
+from dpsynth.audit.planted import copy_members, population
+from dpsynth.audit.release import ReleaseConfig, audit_release
+from dpsynth.audit.stats.tradeoff import gaussian
+from dpsynth.audit.types import Claim, Scores, Verdict, decide, worst
+from dpsynth.errors import InvalidInput
+
+QUICK = ReleaseConfig(attacks=("copy", "nearest_record", "domias"), planted_repeats=4)
+ONE = Claim(epsilon=1.0, f=gaussian(0.2684))
+
+
+@pytest.fixture(scope="module")
+def tables():
+    rng = np.random.default_rng(0)
+    return [population(n, rng) for n in (400, 400, 1000, 800)]
+
+
+def audit(tables, synthetic=None, **changes):
+    members, others, own, reference = tables
+    changes.setdefault("config", QUICK)
+    return audit_release(
+        own if synthetic is None else synthetic, members, others, reference=reference, **changes
+    )
+
+
+def test_table_without_members_is_consistent_with_power_against_copies(tables):
+    result = audit(tables, claim=ONE)
+    assert result.verdict is Verdict.CONSISTENT and result.power >= 0.8
+    assert "copied" in result.reason and result.p_value > 0.05
+
+
+def test_copied_members_violate_epsilon_one_and_the_claim_of_no_trace(tables):
+    planted = copy_members(tables[2], tables[0], 0.25, np.random.default_rng(1))
+    for claim in (ONE, Claim()):
+        assert audit(tables, planted, claim=claim).verdict is Verdict.VIOLATION
+
+
+def test_weak_audit_of_a_weak_claim_is_inconclusive(tables):
+    assert audit(tables, claim=Claim(epsilon=8.0, f=gaussian(1.6566))).verdict is Verdict.INCONCLUSIVE
+
+
+def test_members_from_another_population_make_the_audit_invalid(tables):
+    other = tables[1].assign(x5=tables[1]["x5"] + 3.0)
+    result = audit([tables[0], other, *tables[2:]])
+    assert result.verdict is Verdict.INVALID and result.summary["blind_auc_lo"] > 0.5
+
+
+def test_low_false_positive_rates_are_unresolvable_with_few_targets(tables):
+    result = audit(tables)
+    assert all(np.isnan(f.statistics["tpr_at_fpr_0p1pct"]) for f in result.findings)
+    assert not any("0p1pct" in name for name in result.metrics())
+
+
+def test_metrics_follow_the_naming_scheme_and_json_is_strict(tables, tmp_path):
+    result = audit(tables, claim=ONE)
+    metrics = result.metrics()
+    for name in (
+        "audit/data_only/copy/random/auc",
+        "audit/data_ref/domias/random/eps_lo_onerun_fdp",
+        "audit/data_ref/domias/random/claim_p",
+        "audit/claim_p_holm",
+        "audit/blind_auc_lo",
+        "audit/eps_theory",
+        "audit/gap",
+        "audit/seconds",
+    ):
+        assert np.isfinite(metrics[name]), name
+    result.dump(tmp_path / "audit.json")
+    read = json.loads((tmp_path / "audit.json").read_text())
+    assert read["verdict"] == "CONSISTENT" and read["visibility"] == "internal"
+    text = page.render([result])
+    assert "CONSISTENT" in text and "INTERNAL" in text and "unresolvable" in text and "plotly" in text
+
+
+def test_constructed_canaries_form_their_own_stratum(tables):
+    members, others, synthetic, reference = tables
+    made_up = members.iloc[:60].assign(x5=50.0)
+    one = np.r_[np.zeros(400, bool), np.ones(30, bool)]
+    result = audit_release(
+        synthetic,
+        pd.concat([members, made_up[:30]]),
+        pd.concat([others, made_up[30:]]),
+        reference=reference,
+        constructed=np.r_[one, one],
+        config=QUICK,
+    )
+    assert {f.stratum for f in result.findings} == {"random", "vulnerable", "constructed"}
+    assert result.verdict is not Verdict.INVALID  # the blind control leaves canaries out
+
+
+def test_bad_tables_are_refused_with_every_problem(tables):
+    members, others, synthetic, reference = tables
+    with pytest.raises(InvalidInput) as error:
+        audit_release(
+            synthetic.iloc[:0],
+            members.drop(columns="x1"),
+            others.iloc[:10],
+            config=ReleaseConfig(attacks=("x",)),
+        )
+    text = str(error.value)
+    assert all(part in text for part in ("no rows", "Lacks columns ['x1']", "fewer than 50", "audit.attacks"))
+
+
+def test_reference_that_holds_members_is_refused(tables):
+    members, others, synthetic, _ = tables
+    with pytest.raises(InvalidInput, match="members and reference: Share rows"):
+        audit_release(
+            synthetic, members, others, reference=pd.concat([others.iloc[:300], members.iloc[:200]])
+        )
+
+
+def test_coarse_tables_may_share_rows_by_nature():
+    rng = np.random.default_rng(2)
+    tables = [
+        pd.DataFrame({"a": rng.integers(0, 4, n), "b": rng.integers(0, 3, n)}) for n in (300, 300, 500, 400)
+    ]
+    assert audit(tables).verdict in (Verdict.CONSISTENT, Verdict.INCONCLUSIVE)
+
+
+def test_too_few_targets_for_the_asked_rate_are_refused(tables):
+    with pytest.raises(InvalidInput, match="needs 10000 non-members"):
+        audit(tables, config=ReleaseConfig(require_fpr=0.001))
+
+
+def test_verdicts_need_power_and_rank_by_severity():
+    assert decide(0.5, 0.79) is Verdict.INCONCLUSIVE and decide(0.5, 0.8) is Verdict.CONSISTENT
+    assert decide(0.01, 0.0) is Verdict.VIOLATION and decide(0.01, 1.0, valid=False) is Verdict.INVALID
+    assert worst(Verdict.CONSISTENT, Verdict.INVALID, Verdict.VIOLATION) is Verdict.VIOLATION
+    assert [v.exit_code for v in Verdict] == [4, 0, 3, 5]
+
+
+def test_canary_coins_are_fair_committed_and_joined_by_id(tmp_path):
+    plan = CanaryPlan.draw(range(10_000), 5000, rng=np.random.default_rng(0))
+    assert abs(plan.included.mean() - 0.5) < 5 * 0.5 / np.sqrt(5000)
+    plan.dump(tmp_path / "plan.json")
+    assert CanaryPlan.load(tmp_path / "plan.json").digest == plan.digest
+    flipped = CanaryPlan(ids=plan.ids, included=~plan.included, stratum=plan.stratum, salt=plan.salt)
+    assert flipped.digest != plan.digest
+    table = pd.DataFrame({"x": range(10_000)})
+    train, held = plan.split(table)
+    assert len(held) == (~plan.included).sum() and len(train) + len(held) == 10_000
+    inside, outside = plan.targets(table)
+    assert len(inside) == plan.included.sum() and set(outside.index) == set(held.index)
+    order = np.random.default_rng(1).permutation(5000)
+    shuffled = Scores(ids=plan.ids[order], value=plan.included[order].astype(float))
+    a, b = shuffled.by_membership(plan.ids, plan.included)
+    assert a.min() == 1 and b.max() == 0
+    with pytest.raises(ValueError, match="one score per canary"):
+        Scores(ids=plan.ids[:9], value=np.zeros(9)).by_membership(plan.ids, plan.included)
+    with pytest.raises(InvalidInput, match="audit.m"):
+        CanaryPlan.draw(range(3), 4, rng=np.random.default_rng(0))

@@ -1,0 +1,147 @@
+"""The real DP step under audit: sound as planned, caught when broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dpsynth.audit import conformance, invariance
+from dpsynth.audit.planted import BREAKS, ZOO, example_plan, planned_facts, population, stock_opacus
+from dpsynth.audit.smoke import SmokeConfig, smoke
+from dpsynth.audit.stats.roc import auc
+from dpsynth.audit.stats.tradeoff import eps_delta, gaussian
+from dpsynth.audit.types import Claim, Verdict
+from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable, trace_scores
+
+torch.set_num_threads(1)
+
+
+def test_attacker_sees_unit_signal_and_the_planned_noise():
+    plan = replace(example_plan(0.5), sample_rate=1.0, steps=1, expected_batch_size=7.0, max_grad_norm=3.0)
+    included = np.arange(2000) % 2 == 0
+    scores, log = trace_scores(plan, plan, included)
+    seen = scores * 0.5**2 + 0.5  # at rate 1 the score is (x - 1/2) / sigma^2
+    assert abs(seen[included].mean() - 1) < 5 * 0.5 / np.sqrt(1000)
+    assert abs(seen[~included].std() - 0.5) < 5 * 0.5 / np.sqrt(2000)
+    assert log.conformance.max_clipped_norm == pytest.approx(3.0, rel=1e-4)
+
+
+def test_bounds_at_epsilon_8_reach_their_goals():
+    # Medians over five runs: f-DP >= 2.5, GDP >= 3.0, AUC within 0.03 of the ceiling.
+    runs = [
+        audit_whitebox(example_plan(), config=WhiteboxConfig(seed=s)).findings[0].statistics for s in range(5)
+    ]
+    middle = {k: np.median([r[k] for r in runs]) for k in runs[0]}
+    assert middle["eps_lo_onerun_fdp"] >= 2.5 and middle["eps_lo_gdp"] >= 3.0
+    assert abs(middle["auc"] - middle["auc_ceiling"]) <= 0.03
+    assert middle["eps_lo_onerun"] < middle["eps_max_auditable_onerun"] and middle["power_sigma_half"] > 0.99
+
+
+def test_small_rates_are_audited_at_rate_one():
+    plan = replace(example_plan(1.1), sample_rate=0.005, steps=4000)
+    claimed, f, broken = auditable(plan, WhiteboxConfig(m=400))
+    assert claimed.sample_rate == 1.0 and broken.auc_ceiling() > f.auc_ceiling() + 0.1
+
+
+def test_every_back_end_is_audited_alike():
+    plan = replace(example_plan(1.376), backend="opacus_hooks", steps=40)
+    result, log = audit_step(plan, config=WhiteboxConfig(m=200, alpha=1e-4))
+    assert result.verdict is not Verdict.VIOLATION and log.steps >= 1
+    assert result.params["backend"] == "opacus_hooks"
+
+
+@pytest.mark.parametrize("name", sorted(BREAKS))
+def test_broken_step_is_called_a_violation(name):
+    plan = example_plan(1.376)
+    result = audit_whitebox(plan, actual=BREAKS[name](plan), config=WhiteboxConfig(m=500, alpha=1e-3))
+    assert result.verdict is (Verdict.VIOLATION if name != "noise_over_1.25" else result.verdict)
+
+
+@pytest.mark.parametrize(
+    "violation",
+    [v for v in ZOO if v.certain and v.detector != "release"],
+    ids=lambda v: f"{v.detector}-{v.name}",
+)
+def test_certain_violations_are_caught_and_their_twins_are_not(violation):
+    assert violation.detect(True, 0)
+    assert not violation.detect(False, 0)
+
+
+def test_stock_wiring_is_what_opacus_derives():
+    from opacus import PrivacyEngine
+    from torch.utils.data import DataLoader, TensorDataset
+
+    for num in (999, 1000, 1001):
+        model = torch.nn.Linear(1, 1)
+        _, optimizer, loader = PrivacyEngine().make_private(
+            module=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+            data_loader=DataLoader(TensorDataset(torch.zeros(num, 1)), batch_size=100),
+            noise_multiplier=1.0,
+            max_grad_norm=1.0,
+        )
+        assert stock_opacus(num) == (loader.sample_rate, len(loader), optimizer.expected_batch_size)
+    assert planned_facts(999) == planned_facts(1001)
+
+
+def test_noise_monitor_has_the_stated_false_alarms():
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(2000):
+        noise = rng.normal(0, 2.0, 200)
+        alarms += bool(conformance.check_noise(float(np.mean(noise**2)), 1, 200, 2.0, false_alarm=0.05))
+    assert 52 <= alarms <= 150  # 100 expected; 5 SE
+    assert conformance.check_noise(0.0, 0, 10, 0.0)
+
+
+def test_independence_monitor_tells_poisson_from_with_replacement_draws():
+    rng = np.random.default_rng(1)
+    twice = lambda: rng.integers(0, 500, rng.binomial(500, 0.1))  # noqa: E731
+    assert conformance.check_sampler(twice, 500, 0.1)
+    fixed = lambda: rng.choice(500, 50, replace=False)  # noqa: E731
+    assert conformance.check_sampler(fixed, 500, 0.1)
+    poisson = lambda: np.flatnonzero(rng.random(500) < 0.1)  # noqa: E731
+    assert not any(conformance.check_sampler(poisson, 500, 0.1) for _ in range(20))
+
+
+def test_invariance_reports_names_of_what_changed_and_skips_what_was_paid():
+    table = population(60, np.random.default_rng(0))
+    build = lambda t: {"paid": {"mean": float(t["x5"].mean())}, "free": [1, 2], "n": len(t)}  # noqa: E731
+    leaks = invariance.check_invariance(build, table, invariance.worst_neighbours(table), paid=["paid"])
+    assert [leak.where for leak in leaks] == ["n"]
+
+
+def test_extremes_that_were_declared_may_be_stored():
+    table = population(60, np.random.default_rng(1))
+    top = float(table["x5"].max())
+    facts = {"bounds": [top]}
+    assert [x.where for x in invariance.check_extremes(facts, table)] == ["x5"]
+    assert not invariance.check_extremes(facts, table, declared={"x5": (top,)})
+
+
+def test_smoke_passes_a_sound_run_and_names_what_is_broken(tmp_path):
+    plan, f = example_plan(1.376), gaussian(0.925)
+    claim = Claim(epsilon=4.0, f=f)
+    _, log = trace_scores(plan, plan, np.arange(200) % 2 == 0)
+    sound = smoke(claim=claim, plan=plan, log=log, config=SmokeConfig(m=400))
+    assert sound.verdict is Verdict.CONSISTENT and sound.summary["conformance/noise_ratio"] == pytest.approx(
+        1, abs=0.05
+    )
+    assert {"audit/eps_theory", "audit/eps_lo_best", "audit/conformance/clip_max"} <= sound.metrics().keys()
+    _, log = trace_scores(plan, BREAKS["noise_halved"](plan), np.arange(200) % 2 == 0)
+    broken = smoke(claim=claim, plan=plan, log=log, config=SmokeConfig(m=400))
+    assert broken.verdict is Verdict.VIOLATION and broken.leaks[0].where == "noise"
+    table = population(100, np.random.default_rng(0))
+    np.save(tmp_path / "model.npy", table.select_dtypes("number").to_numpy())
+    stored = smoke(claim=claim, release=tmp_path, train=table)
+    assert stored.verdict is Verdict.VIOLATION and stored.leaks[0].where == "model.npy"
+    assert smoke().verdict is Verdict.INCONCLUSIVE
+
+
+def test_auc_of_a_bare_claim_cannot_be_violated_by_halved_noise():
+    plan = example_plan()
+    scores, _ = trace_scores(plan, BREAKS["noise_halved"](plan), np.arange(600) % 2 == 0)
+    seen = auc(scores[::2], scores[1::2]).value
+    assert seen < eps_delta(8.0, 1e-5).auc_ceiling()  # only the whole curve sees this
