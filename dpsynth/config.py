@@ -282,6 +282,12 @@ def _check_schema(data: Any, problems: list[Problem]) -> None:
         problems.extend(_schema_problems(data))
 
 
+def parse_group(key: str, node: Any, problems: list[Problem]) -> Any:
+    """Checks one group of `conf/` by itself; adds what is wrong to `problems` and then returns None."""
+    module, name = SECTIONS[key]
+    return _section(getattr(importlib.import_module(module), name), node, key, problems)
+
+
 def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunConfig:
     """Checks a composed configuration and returns it as frozen dataclasses.
 
@@ -304,10 +310,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     groups = {*SECTIONS, "generator", "sweep"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)
-    sections = {
-        key: _section(getattr(importlib.import_module(module), name), plain.get(key), key, problems)
-        for key, (module, name) in SECTIONS.items()
-    }
+    sections = {key: parse_group(key, plain.get(key), problems) for key in SECTIONS}
     _check_schema(sections["data"], problems)
     sweep = _section(SweepConfig, plain.get("sweep", {}), "sweep", problems)
     name, generator = _generator(plain.get("generator"), problems, light)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +122,15 @@ def linear_design(
 def code_like(columns: Sequence[Column]) -> np.ndarray:
     """bool [column]: which columns `tree_features` turns into codes."""
     return np.array([not is_numeric(column) for column in columns], dtype=bool)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps scikit-learn's warnings back: tables that separate perfectly, or hold next to nothing, are cases
+    that an evaluation has to score, not mistakes of its caller."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def subsample(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

@@ -216,5 +216,12 @@ def evaluate(
                 "extended",
                 lambda: extended.extended(synthetic, train, holdout, binning, schema, config, seed),
             )
+        if schema.sequence is not None:
+            from dpsynth.evaluation import sequences
+
+            stages.run(
+                "sequences",
+                lambda: sequences.evaluate_sequences(synthetic, train, holdout, schema, config, seed),
+            )
         stages.run("reference", real_rows_alone)
     return Evaluation(stages.metrics, stages.seconds)

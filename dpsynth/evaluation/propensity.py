@@ -7,7 +7,14 @@ import pandas as pd
 
 from dpsynth.data.schema import Schema
 from dpsynth.evaluation import scores
-from dpsynth.evaluation.features import Features, code_like, linear_design, subsample, tree_features
+from dpsynth.evaluation.features import (
+    Features,
+    code_like,
+    linear_design,
+    quietly,
+    subsample,
+    tree_features,
+)
 from dpsynth.evaluation.metrics import EvaluationConfig, Metric
 
 _MOST_ROWS = 10_000
@@ -67,7 +74,8 @@ def _left_out_scores(features: Features, label: np.ndarray, seed: int) -> np.nda
         model = HistGradientBoostingClassifier(
             categorical_features=features.categorical, early_stopping=False, random_state=seed, max_iter=50
         )
-        log_odds = model.fit(fold, label[fit]).decision_function(inputs[test])
+        with quietly():
+            log_odds = model.fit(fold, label[fit]).decision_function(inputs[test])
         # the folds' models differ in scale; ranks within a fold make them comparable
         score[test] = np.searchsorted(np.sort(log_odds), log_odds, side="left") / len(test)
     return score
@@ -94,6 +102,7 @@ def pmse_ratio(features: Features, codes: np.ndarray, label: np.ndarray) -> floa
     if rank == 0:
         return 1.0
     model = LogisticRegression(solver="newton-cholesky", C=1e4, max_iter=100)
-    fitted = model.fit(design, label).predict_proba(design)[:, 1]
+    with quietly():
+        fitted = model.fit(design, label).predict_proba(design)[:, 1]
     share = label.mean()
     return float(((fitted - share) ** 2).mean() / (rank * share * (1 - share) / len(label)))

@@ -17,6 +17,7 @@ from dpsynth.evaluation.features import (
     code_like,
     linear_design,
     listed_values,
+    quietly,
     subsample,
     tree_features,
 )
@@ -168,7 +169,8 @@ def predict_probabilities(task: Task, family: str, seed: int) -> np.ndarray:
     if not fit.shape[1]:
         probabilities[:, seen] = np.bincount(codes) / len(codes)
         return probabilities
-    probabilities[:, seen] = model.fit(fit, codes).predict_proba(test)
+    with quietly():
+        probabilities[:, seen] = model.fit(fit, codes).predict_proba(test)
     return probabilities
 
 
@@ -188,7 +190,8 @@ def predict_number(task: Task, family: str, seed: int) -> np.ndarray:
         fit, test = linear_design(task.features, task.codes)
     if not fit.shape[1] or len(fit) < 2:
         return np.full(len(task.test_target), task.fit_target.mean())
-    return model.fit(fit, task.fit_target).predict(test)
+    with quietly():
+        return model.fit(fit, task.fit_target).predict(test)
 
 
 def _informative(task: Task) -> tuple[np.ndarray, np.ndarray]:

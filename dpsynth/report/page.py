@@ -104,10 +104,12 @@ def sweep_report(
     for name, rows in (("Runs", runs), ("Failed runs", failed)):
         if rows is not None and len(rows):
             parts.append(Section(title=name, blocks=[limited(rows, config.max_rows)]))
-    finite = table["epsilon"].nunique()
+    budgets = table["epsilon"].nunique()
     count = table.drop_duplicates(["generator", "epsilon", "seed"]).shape[0]
     generators = ", ".join(sorted(table["generator"].unique()))
-    return Document(title=title, claim=f"{count} runs of {generators} at {finite} budgets", sections=parts)
+    return Document(
+        title=title, claim=f"Runs: {count}, budgets: {budgets}, generators: {generators}", sections=parts
+    )
 
 
 def frontier_section(table: pd.DataFrame, metrics: Sequence[str] | None = None) -> Section:

@@ -1,0 +1,67 @@
+"""Finds the real rows behind a release, for figures that stay internal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsynth.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.schema import Schema
+
+CONFIG = "config.yaml"
+
+
+def file_problems(settings: dict, keys: tuple[str, ...]) -> list[Problem]:
+    """Lists the given files that do not exist."""
+    named = {key: settings.get(key) for key in keys}
+    return [
+        Problem(key, f"No file {file!r}.", f"Correct {key}.")
+        for key, file in named.items()
+        if file is not None and not Path(str(file)).is_file()
+    ]
+
+
+def find_real_rows(
+    release: Path, schema: Schema, train: str | None, holdout: str | None, reason: str
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Returns (train, holdout) rows: the given files', else those of the run that made the release.
+
+    A run leaves its configuration beside its release; the table is read and split again as it says. Returns
+    (None, None) where there are neither files nor a configuration.
+
+    Args:
+      release: its folder.
+      reason: what the rows are revealed for; logged.
+    """
+    if train is not None or holdout is not None:
+        return tuple(_revealed(file, schema, reason) for file in (train, holdout))
+    path = release.resolve().parent / CONFIG
+    if not path.is_file():
+        return None, None
+    import yaml
+
+    from dpsynth.config import parse
+    from dpsynth.data.datasets import load
+    from dpsynth.data.split import split
+    from dpsynth.data.table import PrivateTable
+
+    config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+    frame, found = load(config.data)
+    if found.digest != schema.digest:
+        problem = Problem(str(path), "describes another table.", "Name the rows: train=FILE holdout=FILE.")
+        raise InvalidInput(str(release), [problem])
+    rows = PrivateTable(frame, found).reveal(reason)
+    return split(rows, found, config.holdout_share, config.seed)
+
+
+def _revealed(file: str | None, schema: Schema, reason: str) -> pd.DataFrame | None:
+    if file is None:
+        return None
+    from dpsynth.data.io import read_table
+    from dpsynth.data.table import PrivateTable
+
+    return PrivateTable(read_table(file, schema), schema).reveal(reason)

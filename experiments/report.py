@@ -1,0 +1,179 @@
+"""Writes the report of a release or a sweep: `python -m experiments.report release=DIR`, or `sweep=ID`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
+from experiments.command_line import run
+from experiments.points import FINISHED, RESULT, Point, collect, table
+from experiments.real_rows import file_problems, find_real_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.report.document import Document
+
+KEYS = ("release", "sweep", "real", "train", "holdout", "out", "report", "tracking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """What to report on; keys of conf/report.yaml. Exactly one of `release` and `sweep` is given."""
+
+    release: Path | None
+    sweep: str | None
+    real: bool
+    train: str | None
+    holdout: str | None
+    out: Path | None
+    limits: dict[str, int]
+    tracking: Any
+
+
+def checked(node: DictConfig | dict[str, Any]) -> ReportRequest:
+    """Checks the composed configuration before anything is read; one `InvalidInput` with every problem."""
+    from dpsynth.config import parse_group
+
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    problems = [Problem(key, "Is not a known key.", nearest(key, KEYS)) for key in plain if key not in KEYS]
+    tracking = parse_group("tracking", plain.get("tracking"), problems)
+    problems += file_problems(plain, ("train", "holdout"))
+    release, sweep = plain.get("release"), plain.get("sweep")
+    if (release is None) == (sweep is None):
+        problems.append(Problem("release", "Give either release or sweep.", "Add release=DIR or sweep=ID."))
+    elif release is not None and not Path(str(release)).is_dir():
+        problems.append(Problem("release", f"No folder {release!r}.", "Correct release."))
+    if not isinstance(plain.get("real"), bool):
+        problems.append(Problem("real", f"{plain.get('real')!r} is not true or false.", "Set real=true."))
+    limits = plain.get("report") or {}
+    for key, value in limits.items():
+        if not isinstance(value, int) or value < (key != "seed"):
+            problems.append(Problem(f"report.{key}", f"{value!r} is not a number from 1 on.", "Raise it."))
+    if problems:
+        raise InvalidInput("The configuration", problems)
+    return ReportRequest(
+        release=None if release is None else Path(release),
+        sweep=None if sweep is None else str(sweep),
+        real=plain["real"],
+        train=plain.get("train"),
+        holdout=plain.get("holdout"),
+        out=Path(plain["out"]) if plain.get("out") else None,
+        limits=limits,
+        tracking=tracking,
+    )
+
+
+def release_document(request: ReportRequest) -> Document:
+    """Composes the report of a release from its files and, unless told not to, from what lies beside it."""
+    from dpsynth.report.material import ReportConfig
+    from dpsynth.report.page import release_report
+    from dpsynth.report.release_files import read_release
+
+    config = ReportConfig(**request.limits)
+    if not request.real:
+        return release_report(request.release, config=config)
+    schema = read_release(request.release).schema
+    reason = f"report on {request.release}"
+    train, holdout = find_real_rows(request.release, schema, request.train, request.holdout, reason)
+    beside = request.release.resolve().parent
+    return release_report(
+        request.release,
+        train=train,
+        holdout=holdout,
+        evaluation=_evaluation(beside),
+        audits=_audits(beside / "audit" / "audit.json"),
+        config=config,
+    )
+
+
+def _evaluation(beside: Path) -> Evaluation | None:
+    """Figures that `experiments.evaluate` left beside the release, else those of the run."""
+    from dpsynth.evaluation.metrics import Evaluation
+
+    if (beside / "evaluation.json").is_file():
+        return Evaluation.from_dict(json.loads((beside / "evaluation.json").read_text(encoding="utf-8")))
+    if (beside / RESULT).is_file():
+        return Evaluation.from_dict(Point.load(beside / RESULT).evaluation)
+    return None
+
+
+def _audits(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else []
+
+
+def sweep_document(request: ReportRequest) -> tuple[Document, Path]:
+    """Composes the report of a sweep from its folder, or from MLflow where the folder is elsewhere."""
+    import pandas as pd
+
+    from dpsynth import tracking
+    from dpsynth.report.material import ReportConfig
+    from dpsynth.report.page import sweep_report
+
+    folder, title = Path(request.sweep), f"Sweep {request.sweep}"
+    if not folder.is_dir():
+        folder = Path(tracking.tags_of(request.tracking, request.sweep).get("sweep.folder", ""))
+    config = ReportConfig(**request.limits)
+    points = collect(folder) if folder.is_dir() and str(folder) != "." else []
+    if points:
+        document = sweep_report(
+            table(points),
+            title=title,
+            costs=_costs(folder),
+            runs=pd.DataFrame([_row(p) for p in points if p.status == FINISHED]),
+            failed=pd.DataFrame([_row(p) for p in points if p.status != FINISHED]),
+            config=config,
+        )
+        return document, folder
+    with tempfile.TemporaryDirectory() as place:
+        figures = tracking.fetch(request.tracking, request.sweep, "internal/frontier/figures.csv", place)
+        if figures is None:
+            raise DpsynthError(f"{request.sweep} has no finished point, here or in {request.tracking.uri}.")
+        return sweep_report(_figures(figures), title=title, config=config), Path.cwd()
+
+
+def _figures(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path)
+
+
+def _row(point: Point) -> dict[str, Any]:
+    row = {"generator": point.generator, "claim": point.claim, "seed": point.seed}
+    if point.status == FINISHED:
+        return row | {"seconds": round(sum(point.seconds.values()), 1), "release": point.release}
+    return row | {"error": (point.error or "").split("\n")[0]}
+
+
+def _costs(folder: Path) -> dict[str, str]:
+    """What publishing costs, by statement."""
+    from dpsynth.privacy.composition import read_ledger, sweep_cost
+
+    text = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))]).text()
+    parts = [line.rpartition(": ") for line in text.splitlines()]
+    return {head or tail: tail.rstrip(".") for head, _, tail in parts}
+
+
+def main(node: DictConfig) -> None:
+    """Writes both files and says where they are."""
+    from dpsynth.report.page import write
+
+    request = checked(node)
+    if request.release is not None:
+        document, folder = release_document(request), request.release.resolve().parent
+    else:
+        document, folder = sweep_document(request)
+    page, printed = write(document, request.out or folder)
+    mark = "Internal: compares with real rows." if document.internal else "Released facts alone."
+    print(f"{page}\n{printed}\n{mark}")
+
+
+if __name__ == "__main__":
+    run(main, "report", checked=checked)
