@@ -52,9 +52,11 @@ def _axis(name: str, values: pd.Series) -> Mapping[str, Any]:
     """An axis of numbers, or of words at equal distances."""
     numbers = pd.to_numeric(values, errors="coerce")
     finite = [v for v in numbers.dropna() if math.isfinite(v)]
-    label = name.rpartition(".")[2].replace("_", " ")
+    label = name.removesuffix(".name").rpartition(".")[2].replace("_", " ")
     if len(finite) == len(values) and "epsilon" not in name:
-        return {"label": label, "values": [float(v) for v in numbers]}
+        few = sorted(set(finite)) if len(set(finite)) <= 8 else None
+        axis = {"label": label, "values": [float(v) for v in numbers]}
+        return axis if few is None else axis | {"tickvals": few, "ticktext": [f"{v:g}" for v in few]}
     if finite and "epsilon" in name and min(finite) > 0:
         return _log_axis(label, numbers, sorted(set(finite)))
     words = sorted({_word(v) for v in values})

@@ -25,7 +25,7 @@ def axes(runs=RUNS, metrics=("tstr_auc_boosting",)):
 
 def test_settings_that_differ_get_an_axis_and_equal_ones_do_not():
     assert list(axes()) == [
-        "name",
+        "generator",
         "epsilon",
         "seed",
         "max grad norm",
@@ -39,8 +39,8 @@ def test_runs_without_the_figure_are_left_out():
 
 def test_words_and_missing_settings_have_named_places():
     drawn = axes()
-    assert dict(zip(drawn["name"].ticktext, drawn["name"].tickvals)) == {"ctgan": 0, "tvae": 1}
-    assert list(drawn["name"].values) == [1, 0, 1]
+    assert dict(zip(drawn["generator"].ticktext, drawn["generator"].tickvals)) == {"ctgan": 0, "tvae": 1}
+    assert list(drawn["generator"].values) == [1, 0, 1]
     assert set(drawn["max grad norm"].ticktext) == {"1.0", "0.5", "null"}
 
 
