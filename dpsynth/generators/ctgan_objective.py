@@ -146,6 +146,7 @@ class PrivateObjective:
     def __init__(self, players: Players, rows_per_unit: int | None):
         self.players, self.private, self._rows_per_unit = players, players.critic, rows_per_unit
         self._critic_optimizer, self._generator_optimizer = players.optimizers()
+        self._fakes: tuple[Tensor, Choice | None] | None = None
 
     def private_optimizer(self) -> torch.optim.Optimizer:
         return self._critic_optimizer
@@ -165,14 +166,15 @@ class PrivateObjective:
         return per_unit(-self.players.judge(self.players.segments.expand(units), choice), units)
 
     def generated_losses(self, num: int, draw: torch.Generator) -> Tensor:
-        rows, choice = self._frozen_fakes(num, draw)
-        return self.players.judge(rows, choice)
+        self._fakes = self._frozen_fakes(num, draw)
+        return self.players.judge(*self._fakes)
 
     def penalty(self, num: int, draw: torch.Generator) -> Tensor | None:
         players = self.players
         if players.config.gradient_penalty == 0:
             return None
-        rows, choice = self._frozen_fakes(num, draw)
+        rows, choice = self._fakes or self._frozen_fakes(num, draw)  # those just judged, as in WGAN-GP
+        self._fakes = None
         others = independent_rows(players.segments.layout, players.frequencies, num, draw)
         if choice is not None:
             others = players.conditions.write(others, choice)

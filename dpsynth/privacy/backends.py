@@ -187,7 +187,9 @@ class Vmap:
 
         axes = (None, 0, *(0 for _ in tape.draws))
         per_unit = torch.func.vmap(torch.func.grad(one_loss), in_dims=axes, chunk_size=self._chunk_size)
-        gradients = per_unit(parameters, units, *tape.draws)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            gradients = per_unit(parameters, units, *tape.draws)
         samples = [gradients[f"module.{name}"] for name in self._names]
         return _clip_samples(samples, value, max_grad_norm, out, self.flat)
 

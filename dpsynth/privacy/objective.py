@@ -74,7 +74,8 @@ class PrivateObjective(Protocol):
     def penalty(self, num: int, draw: torch.Generator) -> Tensor | None:
         """Returns a scalar on `num` generated samples whose plain gradient is added (a penalty), or None.
 
-        Neither clipped nor noised. May reach the parameters any way autograd knows, double backward included;
+        Called right after `generated_losses(num, draw)`, whose samples it may use again. Neither clipped nor
+        noised. May reach the parameters any way autograd knows, double backward included;
         see `dpsynth.generators.gradient_penalty` for the fast form.
         """
         ...

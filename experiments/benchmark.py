@@ -1,0 +1,92 @@
+"""Measures how fast things are: `python -m experiments.benchmark suite=speed rows=[tvae_step,sampler]`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dpsynth.errors import InvalidInput, Problem, nearest
+from experiments import command_line
+from experiments.benchmarks.speed import Settings, checked_rows, measure
+
+KEYS = ("suite", "rows", "tracking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to measure; keys of conf/benchmark.yaml."""
+
+    suite: Settings
+    rows: tuple[str, ...]
+    tracking: Any
+
+
+def checked(node: DictConfig | dict[str, Any]) -> Request:
+    """Checks the composed configuration; one `InvalidInput` with every problem."""
+    from dpsynth.config import _section, parse_group
+
+    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    problems = [Problem(key, "is not a known key.", nearest(key, KEYS)) for key in plain if key not in KEYS]
+    tracking = parse_group("tracking", plain.get("tracking"), problems)
+    suite = _section(Settings, plain.get("suite"), "suite", problems)
+    rows = ()
+    try:
+        rows = checked_rows(plain.get("rows"))
+    except InvalidInput as error:
+        problems += error.problems
+    if problems:
+        raise InvalidInput("The configuration", problems)
+    return Request(suite=suite, rows=rows, tracking=tracking)
+
+
+def main(node: DictConfig) -> None:
+    """Prints the table as it grows, and records it."""
+    from dpsynth.tracking import track
+    from experiments.points import aligned
+
+    request = checked(node)
+    figures, lines = [], []
+    with track(
+        request.tracking, f"benchmark {request.suite.name}", {"benchmark": request.suite.name}
+    ) as tracker:
+        tracker.params(_machine() | {f"suite.{key}": value for key, value in asdict(request.suite).items()})
+        for row, found in measure(request.rows, request.suite):
+            if isinstance(found, str):
+                lines.append(f"{row}: skipped, {found}")
+                print(lines[-1], flush=True)
+                continue
+            figures += found
+            print(aligned([figure.cells() for figure in found]), flush=True)
+            for figure in found:
+                name = re.sub(r"[^\w.,=() -]+", "_", figure.name)
+                tracker.metric(f"public/{figure.row}/{name}", figure.value)
+        missed = [figure for figure in figures if figure.met is False]
+        table = aligned([figure.cells() for figure in figures]) if figures else ""
+        tracker.text("\n".join([table, *lines]), "benchmark.txt")
+        tracker.text(json.dumps([asdict(figure) for figure in figures], indent=1), "benchmark.json")
+        print(f"{len(missed)} of {sum(f.goal is not None for f in figures)} goals missed.")
+
+
+def _machine() -> dict[str, str]:
+    import torch
+
+    cpu = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*:\s*(.+)", cpu.read_text()) if cpu.exists() else None
+    return {
+        "machine.processor": model.group(1) if model else platform.processor(),
+        "machine.torch": torch.__version__,
+        "machine.python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    # Hydra reads rows=a,b as a sweep; here it is a list.
+    sys.argv[1:] = [re.sub(r"^rows=([\w,]+)$", r"rows=[\1]", word) for word in sys.argv[1:]]
+    command_line.run(main, "benchmark", checked=checked)
