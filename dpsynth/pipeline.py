@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.data.questions import crossing
+from dpsynth.data.questions import crossing, num_refined, refined_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.data.table import PrivateTable, Receipt
@@ -165,6 +165,7 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     return Request(
         trains=method.trains,
         num_marginals=len(questions),
+        num_refined=num_refined(schema) if questions else 0,
         crossed=crossing(schema) if questions else None,
         num_parameters=_num_parameters(method, schema, recipe) if method.trains and private else None,
     )
@@ -201,11 +202,12 @@ def _build(
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
     encoder = method.encoder(recipe.settings, table.schema, statistics, private=private)
     questions = method.questions(recipe.settings, table.schema, private=private)
+    shop = {"plan": priced, "ledger": ledger, "entropy": entropy, "answers": folder / "answers.json"}
     if questions:
-        kept = folder / "answers.json"
-        statistics = joint_histograms(
-            table, statistics, encoder, questions, priced, ledger, entropy, answers=kept
-        )
+        statistics = joint_histograms(table, statistics, encoder, questions, **shop)
+    if num := priced.request.num_refined:
+        refined = refined_questions(statistics, num)
+        statistics = joint_histograms(table, statistics, encoder, refined, event="marginals/refined", **shop)
     generator = method(recipe.settings, encoder, statistics, seed=recipe.seed, private=private)
     return generator.to(recipe.training.device), statistics
 
@@ -219,6 +221,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -
 
     if not generator.trains:
         generator.fit_public()
+        generator.fit_release()
         return None
     weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
     if ledger.is_finished("training"):  # a resumed run, interrupted after its training
@@ -246,6 +249,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -
     else:
         rows = units(ledger.charge("training"))
         log = train_without_privacy(generator.plain_objective(), rows, config, seed=seed, on_step=on_step)
+    generator.fit_release()
     save_file({name: tensor.contiguous() for name, tensor in generator.state().items()}, weights)
     ledger.finish("training", file_digest(weights))
     checkpoint.path.unlink(missing_ok=True)

@@ -40,7 +40,13 @@ def merge_rare(mass: np.ndarray, max_cells: int, min_mass: float) -> np.ndarray:
     return np.where(rare, (~rare).sum(), groups)
 
 
-def merge_alike(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, max_cells: int) -> np.ndarray:
+def merge_alike(
+    counts: np.ndarray,
+    widths: np.ndarray,
+    noise_stddev: float,
+    max_cells: int,
+    sizes: np.ndarray | None = None,
+) -> np.ndarray:
     """Groups of an ordered column whose neighbours differ in density or in the mix of strata.
 
     The two neighbours whose densities differ least beyond noise and sampling are merged first, as long as
@@ -49,28 +55,30 @@ def merge_alike(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, max
     Args:
       counts: bought, [cell, stratum].
       widths: of the cells, in any unit.
-      noise_stddev: of each count.
+      noise_stddev: of the count of a fine cell.
+      sizes: fine cells in each cell; None says one.
     Source: the merging rule of Kerber (1992), ChiMerge, with the noise's variance beside the sampling's.
     """
     counts, widths = counts.astype(np.float64), widths.astype(np.float64)
-    sizes = np.ones(len(counts), dtype=np.int64)
+    sizes = np.ones(len(counts), dtype=np.int64) if sizes is None else sizes.copy()
+    parts = np.ones(len(counts), dtype=np.int64)
     chance = 2.0 * np.log(max(len(counts), 1)) + counts.shape[1]
     costs = _differences(counts, widths, sizes, noise_stddev)
     while len(sizes) > 1:
         at = int(np.argmin(costs))
         if len(sizes) <= max_cells and (len(sizes) <= _FEWEST or costs[at] > chance):
             break
-        for array in (counts, widths, sizes):
+        for array in (counts, widths, sizes, parts):
             array[at] += array[at + 1]
         counts = np.delete(counts, at + 1, axis=0)
-        widths, sizes = np.delete(widths, at + 1), np.delete(sizes, at + 1)
+        widths, sizes, parts = (np.delete(array, at + 1) for array in (widths, sizes, parts))
         costs = np.delete(costs, at)
         near = slice(max(at - 1, 0), at + 2)
         if len(sizes) > 1:
             costs[max(at - 1, 0) : at + 1] = _differences(
                 counts[near], widths[near], sizes[near], noise_stddev
             )
-    return np.repeat(np.arange(len(sizes)), sizes)
+    return np.repeat(np.arange(len(parts)), parts)
 
 
 def _differences(

@@ -1,16 +1,23 @@
-"""Which joint histograms of a table are worth buying; decided by the schema alone, before any purchase.
+"""Which joint histograms of a table are worth buying.
 
 A declared target is what a table is mostly used for, so every pair of other columns is bought within each of
 its *strata*: a few groups of its cells (the cells themselves for short lists). The axis of strata is named
-`@target`.
+`@target`. Noise in a histogram does not depend on the number of its cells, but grows with the number of
+histograms. So all pairs are bought first, over few groups of cells (`~column`); then those that hang together
+most are bought once more, over all cells. How many is decided by the schema alone; which ones, by answers
+that have been bought.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
+
 from dpsynth.data.schema import Boolean, Categorical, Schema
-from dpsynth.data.statistics import MAX_STRATA, STRATA, Question
+from dpsynth.data.statistics import GROUPS, MAX_STRATA, STRATA, Marginal, Question, Statistics
+
+_SIGNAL = 4.0
 
 
 def crossing(schema: Schema) -> str | None:
@@ -35,11 +42,49 @@ def pair_questions(schema: Schema) -> tuple[Question, ...]:
     strata = _stratified(schema)
     others = [name for name in names if name != strata]
     if strata is None or len(others) < 2:
-        return tuple(Question(columns=pair) for pair in combinations(names, 2))
-    asked = [Question(columns=(*pair, STRATA + strata)) for pair in combinations(others, 2)]
+        return tuple(Question(columns=(GROUPS + a, GROUPS + b)) for a, b in combinations(names, 2))
+    asked = [Question(columns=(GROUPS + a, GROUPS + b, STRATA + strata)) for a, b in combinations(others, 2)]
     if crossing(schema) is None:
         asked += [Question(columns=(name, strata)) for name in others]
     return tuple(asked)
+
+
+def num_refined(schema: Schema) -> int:
+    """How many pairs are bought a second time; public."""
+    if schema.sequence is not None:
+        return 0
+    return min(sum(_is_grouped(question) for question in pair_questions(schema)), 2 * len(_names(schema)))
+
+
+def refined_questions(statistics: Statistics, num: int) -> tuple[Question, ...]:
+    """The pairs that hang together most within strata, over all their cells.
+
+    Formal guarantee: post-processing of bought histograms.
+    """
+    grouped = [m for m in statistics.marginals if _is_grouped(m)]
+    grouped.sort(key=lambda m: -_dependence(m))
+    plain = [tuple(name.removeprefix(GROUPS) for name in m.columns) for m in grouped[:num]]
+    return tuple(Question(columns=columns) for columns in plain)
+
+
+def max_groups(num_rows: float, noise_stddev: float, num_strata: int) -> int:
+    """Groups per column for which the cells of a pair hold a few times the noise on average; 5 to 32."""
+    if noise_stddev <= 0.0:
+        return 32
+    return int(np.clip(round((num_rows / (_SIGNAL * num_strata * noise_stddev)) ** 0.5), 5, 32))
+
+
+def _is_grouped(asked: Question | Marginal) -> bool:
+    return all(name.startswith(GROUPS) for name in asked.columns[:2])
+
+
+def _dependence(marginal: Marginal) -> float:
+    """Chi-square of independence within strata, less what noise adds to it."""
+    counts = marginal.counts if marginal.counts.ndim == 3 else marginal.counts[..., None]
+    rows, columns = counts.sum(1, keepdims=True), counts.sum(0, keepdims=True)
+    expected = np.maximum(rows, 0.0) * np.maximum(columns, 0.0) / np.maximum(counts.sum((0, 1)), 1.0)
+    variance = marginal.noise_stddev**2
+    return float((((counts - expected) ** 2 - variance) / (expected + marginal.noise_stddev + 1.0)).sum())
 
 
 def _names(schema: Schema) -> list[str]:

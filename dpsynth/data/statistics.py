@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dpsynth.data.grid import Domain, coarsen, fine_domain, project_to_simplex
-from dpsynth.data.merging import merge_neighbours
+from dpsynth.data.grid import Cells, Domain, coarsen, fine_domain, project_to_simplex
+from dpsynth.data.merging import merge_alike, merge_neighbours, merge_rare
 from dpsynth.data.schema import Schema
 
 STRATA = "@"  # before a column's name: the axis of its strata
+GROUPS = "~"  # before a column's name: the axis of groups of its cells
 MAX_STRATA = 6  # cells of a target that are strata themselves
 _NUMERIC_STRATA = 4
 
@@ -22,7 +24,7 @@ class Question:
     """Asks for the joint histogram of rows over the coarse cells of one or more columns. Public.
 
     Args:
-      columns: names of columns, or `@name` for the strata of a column.
+      columns: names of columns, or `@name` for the strata of a column, or `~name` for groups of its cells.
     """
 
     columns: tuple[str, ...]
@@ -68,6 +70,7 @@ class Statistics:
       fine: 1-way histogram of each modelled column over its fine cells.
       marginals: further histograms, over the cells of `domain`.
       crossed: histogram of a column's fine cells by the target's cells, where they were bought.
+      max_groups: groups of cells on an axis `~column`, as many as the noise of joint histograms allows.
     """
 
     num_units: float
@@ -76,6 +79,7 @@ class Statistics:
     fine: Mapping[str, Marginal]
     marginals: tuple[Marginal, ...] = field(default=())
     crossed: Mapping[str, Marginal] = field(default_factory=dict)
+    max_groups: int = 32
 
     def fine_probabilities(self, column: str) -> np.ndarray:
         """The bought 1-way of a column over its fine cells, projected to the simplex."""
@@ -91,18 +95,49 @@ class Statistics:
         """The column behind an axis of a histogram, and the code on that axis of each of its coarse cells.
 
         An axis `@column` counts strata: the column's cells where they are few, else groups of neighbours
-        alike in mass.
+        alike in mass. An axis `~column` counts at most `max_groups` groups of cells (twice as many where
+        cells have no order, since their rarest alone can be merged).
         """
-        if name in self.domain.names or not name.startswith(STRATA):
-            return name, np.arange(self.domain[name].size)
-        name = name.removeprefix(STRATA)
+        if name not in self._axes:
+            self._axes[name] = self._make_axis(name)
+        return self._axes[name]
+
+    @cached_property
+    def _axes(self) -> dict[str, tuple[str, np.ndarray]]:
+        return {}
+
+    def _make_axis(self, name: str) -> tuple[str, np.ndarray]:
+        kind = "" if name in self.domain.names else name[0]
+        name = name.removeprefix(kind)
         cells = self.domain[name]
-        if cells.size <= MAX_STRATA:
+        ordered = cells.edges is not None or getattr(cells.column, "ordered", False)
+        most = {STRATA: MAX_STRATA, GROUPS: self.max_groups * (1 if ordered else 2)}.get(kind, cells.size)
+        if cells.size <= most:
             return name, np.arange(cells.size)
-        shares = self.probabilities(name)
-        present = len(shares) - cells.missing
-        strata = merge_neighbours(shares[:present], _NUMERIC_STRATA, 0.0)
-        return name, np.append(strata, [strata.max() + 1] if cells.missing else []).astype(np.int64)
+        present = cells.size - cells.missing
+        shares = self.probabilities(name)[:present]
+        if kind == STRATA:
+            codes = merge_neighbours(shares, _NUMERIC_STRATA, 0.0)
+        elif not ordered:
+            codes = merge_rare(shares, most, 0.0)
+        elif name in self.crossed:
+            codes = self._alike(cells, most)
+        else:
+            codes = merge_neighbours(shares, most, 0.0)
+        return name, np.append(codes, [codes.max() + 1] if cells.missing else []).astype(np.int64)
+
+    def _alike(self, cells: Cells, most: int) -> np.ndarray:
+        """Groups of an ordered column's cells that differ in density or target."""
+        fine, group = self.crossed[cells.column.name], cells.group_map[: cells.num_present]
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        widths = np.ones(len(group)) if cells.edges is None else np.diff(cells.edges)
+        return merge_alike(
+            np.add.reduceat(fine.counts[: len(group)], starts, axis=0),
+            np.add.reduceat(widths, starts),
+            fine.noise_stddev,
+            most,
+            np.diff(starts, append=len(group)),
+        )
 
     @classmethod
     def made_up(cls, schema: Schema, *, max_cells: int = 32) -> Statistics:
@@ -111,7 +146,9 @@ class Statistics:
         Bounds and values that the schema leaves open are made up as well.
         """
         open_bounds = {name: (0.0, 1.0) for name, kind in schema.undeclared if kind == "bounds"}
-        open_values = {name: tuple(map(str, range(8))) for name, kind in schema.undeclared if kind == "values"}
+        open_values = {
+            name: tuple(map(str, range(8))) for name, kind in schema.undeclared if kind == "values"
+        }
         domain = fine_domain(schema, open_bounds, open_values)
         fine = {
             cells.column.name: Marginal(
@@ -131,6 +168,7 @@ class Statistics:
             "fine": {name: marginal.to_dict() for name, marginal in self.fine.items()},
             "marginals": [marginal.to_dict() for marginal in self.marginals],
             "crossed": {name: marginal.to_dict() for name, marginal in self.crossed.items()},
+            "max_groups": self.max_groups,
         }
 
     @classmethod
@@ -142,4 +180,5 @@ class Statistics:
             fine={name: Marginal.from_dict(item) for name, item in payload["fine"].items()},
             marginals=tuple(Marginal.from_dict(item) for item in payload["marginals"]),
             crossed={name: Marginal.from_dict(item) for name, item in payload.get("crossed", {}).items()},
+            max_groups=payload.get("max_groups", 32),
         )

@@ -8,9 +8,9 @@ log-likelihood of the bought counts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout
 from dpsynth.data.grid import project_to_simplex
-from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.statistics import GROUPS, Marginal, Statistics
 
 _WARMUP = 20  # steps over which the learning rate rises
 
@@ -38,37 +38,30 @@ class Anchor(nn.Module):
 
     def __init__(self, layout: Layout, statistics: Statistics):
         super().__init__()
-        self._places = {s.column: slice(s.start, s.start + s.size) for s in layout.segments}
+        places = {s.column: slice(s.start, s.start + s.size) for s in layout.segments}
         self._num_rows, self.num_cells = max(statistics.num_rows, 1.0), 0
-        width = layout.width
-        targets: dict[str, Tensor] = {}
-        weights: dict[str, Tensor] = {}
-        for marginal, variance in _observations(statistics):
+        grouped, targets = _groups(layout, statistics), {}
+        self.register_buffer("groups", grouped.matrix, persistent=False)
+        for marginal, noise in observations(statistics):
+            variance = _with_sampling(marginal, noise, self._num_rows)
             *pair, stratum = marginal.columns if len(marginal.columns) == 3 else (*marginal.columns, "")
-            if stratum not in targets:
-                members = self._members(stratum, statistics, width)
+            key = (stratum, pair[0] in grouped.places)
+            where = grouped.places if key[1] else places
+            if key not in targets:
+                members = _members(stratum, statistics, places, layout.width)
                 self.register_buffer(f"members_{len(targets)}", members, persistent=False)
-                targets[stratum] = torch.zeros(members.shape[1], width, width)
-                weights[stratum] = torch.zeros(members.shape[1], width, width)
+                width = grouped.matrix.shape[1] if key[1] else layout.width
+                targets[key] = torch.zeros(2, members.shape[1], width, width)
             counts = marginal.counts if stratum else marginal.counts[..., None]
             spread = variance if stratum else variance[..., None]
-            place = (slice(None), *(self._places[name] for name in pair))
-            targets[stratum][place] = _tensor(np.moveaxis(counts, -1, 0) / self._num_rows)
-            weights[stratum][place] = _tensor(self._num_rows**2 / np.moveaxis(spread, -1, 0))
+            place = (slice(None), *(where[name] for name in pair))
+            targets[key][0][place] = _tensor(np.moveaxis(counts, -1, 0) / self._num_rows)
+            targets[key][1][place] = _tensor(self._num_rows**2 / np.moveaxis(spread, -1, 0))
             self.num_cells += counts.size
-        self._num_blocks = len(targets)
-        for index, stratum in enumerate(targets):
-            self.register_buffer(f"targets_{index}", targets[stratum], persistent=False)
-            self.register_buffer(f"weights_{index}", weights[stratum], persistent=False)
-
-    def _members(self, stratum: str, statistics: Statistics, width: int) -> Tensor:
-        """Which expanded cells say that a row is in a stratum, [width, stratum]; `""` has everyone."""
-        if not stratum:
-            return torch.empty(width, 1)
-        column, codes = statistics.axis(stratum)
-        members = torch.zeros(width, int(codes.max()) + 1)
-        members[torch.arange(width)[self._places[column]], torch.from_numpy(codes)] = 1.0
-        return members
+        self._grouped = [is_grouped for _, is_grouped in targets]
+        for index, pair in enumerate(targets.values()):
+            self.register_buffer(f"targets_{index}", pair[0], persistent=False)
+            self.register_buffer(f"weights_{index}", pair[1], persistent=False)
 
     def loss(self, rows: Tensor) -> Tensor:
         """Mean over bought cells of the squared standardised residual, estimated without bias.
@@ -79,29 +72,59 @@ class Anchor(nn.Module):
         Args:
           rows: [row, width], soft; an even number is used.
         """
-        halves = rows[: len(rows) // 2 * 2].chunk(2)
+        halves = [(half, half @ self.groups) for half in rows[: len(rows) // 2 * 2].chunk(2)]
         total = rows.new_zeros(())
-        for index in range(self._num_blocks):
+        for index, is_grouped in enumerate(self._grouped):
             targets, weights = getattr(self, f"targets_{index}"), getattr(self, f"weights_{index}")
+            members = getattr(self, f"members_{index}")
             for k in range(len(targets)):
-                first, second = (self._answer(half, index, k) - targets[k] for half in halves)
-                total = total + (first * second * weights[k]).sum()
+                residuals = []
+                for half, groups in halves:
+                    cells = groups if is_grouped else half
+                    inside = cells if len(targets) == 1 else cells * (half @ members[:, k : k + 1])
+                    residuals.append(inside.T @ cells / len(half) - targets[k])
+                total = total + (residuals[0] * residuals[1] * weights[k]).sum()
         return total / max(self.num_cells, 1)
 
-    def _answer(self, rows: Tensor, index: int, k: int) -> Tensor:
-        """Every 2-way histogram of a half, within stratum k of a block; shares."""
-        members = getattr(self, f"members_{index}")
-        if getattr(self, f"targets_{index}").shape[0] == 1:
-            return rows.T @ rows / len(rows)
-        return (rows * (rows @ members[:, k : k + 1])).T @ rows / len(rows)
+
+class _Groups(NamedTuple):
+    """The expanded row summed over groups of cells.
+
+    Args:
+      matrix: [width, group], 1 where a cell is in a group.
+      places: of the groups of each axis `~column`.
+    """
+
+    matrix: Tensor
+    places: dict[str, slice]
+
+
+def _groups(layout: Layout, statistics: Statistics) -> _Groups:
+    parts, places, start = [], {}, 0
+    for segment in layout.segments:
+        codes = torch.from_numpy(statistics.axis(GROUPS + segment.column)[1])
+        parts.append(nn.functional.one_hot(codes).float())
+        places[GROUPS + segment.column] = slice(start, start + parts[-1].shape[1])
+        start += parts[-1].shape[1]
+    return _Groups(torch.block_diag(*parts), places)
+
+
+def _members(stratum: str, statistics: Statistics, places: Mapping[str, slice], width: int) -> Tensor:
+    """Which expanded cells say that a row is in a stratum, [width, stratum]; `""` has everyone."""
+    if not stratum:
+        return torch.empty(width, 1)
+    column, codes = statistics.axis(stratum)
+    members = torch.zeros(width, int(codes.max()) + 1)
+    members[torch.arange(width)[places[column]], torch.from_numpy(codes)] = 1.0
+    return members
 
 
 def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
-    """Every bought joint histogram over coarse cells, with the variance of each count: noise and sampling."""
+def observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
+    """Every bought joint histogram over axes of coarse cells, with the noise variance of each count."""
     seen = []
     for name, fine in statistics.crossed.items():
         target = fine.columns[1]
@@ -115,10 +138,12 @@ def _observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
     for marginal in statistics.marginals:
         if len(marginal.columns) in (2, 3):
             seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
-    total = max(statistics.num_rows, 1.0)
-    return [
-        (m, noise + project_to_simplex(m.counts, total) + total / (10 * m.counts.size)) for m, noise in seen
-    ]
+    return seen
+
+
+def _with_sampling(marginal: Marginal, noise: np.ndarray, num_rows: float) -> np.ndarray:
+    """Variance of counts by noise and by the sampling of rows, with a floor for cells that look empty."""
+    return noise + project_to_simplex(marginal.counts, num_rows) + num_rows / (10 * marginal.counts.size)
 
 
 def make_anchor(layout: Layout, statistics: Statistics, *, private: bool) -> Anchor | None:

@@ -63,6 +63,10 @@ class Generator(Protocol):
         """The `PlainObjective`: the published training without privacy, or None."""
         ...
 
+    def fit_release(self) -> None:
+        """Fits what is drawn from the trained generator to bought statistics; free. May do nothing."""
+        ...
+
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         """Draws exactly `num` packed rows, float32 [num, packed]; equal seeds give equal bits.
 

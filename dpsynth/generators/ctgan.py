@@ -18,6 +18,7 @@ from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
+from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, mlp
 
 
@@ -56,6 +57,8 @@ class Config:
         follow.
       anchor_steps, anchor_batch_size, anchor_learning_rate: of the generator's fit to these histograms before
         private training; free.
+      fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
+        rows as they come.
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -80,6 +83,7 @@ class Config:
     anchor_steps: int = 800
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
+    fit_pool: int = 60_000
 
     def __post_init__(self) -> None:
         dims = (self.embedding_dim or 1, *(self.generator_dims or ()), *(self.critic_dims or ()))
@@ -207,6 +211,7 @@ class Generator:
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
         inputs, joint = widths.embedding + conditions.width, layout.width + conditions.width
+        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool)
         with seeded(seed):
             network = GeneratorNet(inputs, widths.generator, layout.width)
             critic = Critic(joint, widths.critic, self.config.dropout, self.config.pac)
@@ -259,7 +264,17 @@ class Generator:
         self.network.train()
         return self.players.segments.soft(self.players.logits(num, choice, draw))
 
+    def fit_release(self) -> None:
+        """Fits the weights of released rows to the bought joint histograms; free."""
+        if self.fit is not None:
+            self.fit.solve(self._draw, seed=self.seed)
+
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        if self.fit is None or not self.fit.fitted:
+            return self._draw(num, seed, conditions)
+        return self.fit.sample(lambda rows, seed: self._draw(rows, seed, conditions), num, seed=seed)
+
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         """Draws rows; conditions on categories go into the conditional vector, one of them per row."""
         codes = self.encoder.condition_codes(conditions or {})
         players, draw = self.players, public_draw(seed, self.players.segments.starts.device)
@@ -279,7 +294,8 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        return weights if self.fit is None else weights | self.fit.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.network.load_state_dict(dict(state))
+        self.network.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))

@@ -43,6 +43,7 @@ class Config:
         generated samples.
       private_discriminator_num_layers, private_discriminator_num_units: of the private critics; a smaller
         network drowns in less noise.
+      anchor: buy histograms and anchor the generator to them under privacy; off leaves DP-SGD alone.
       adversarial_weight, anchor_weight: of the generator's two losses under privacy.
       anchor_steps: generator steps on bought histograms alone, before private training; they are free.
       anchor_batch_size, anchor_learning_rate: of these steps.
@@ -86,6 +87,7 @@ class Config:
     private_penalty_share: float = 0.1
     private_discriminator_num_layers: int = 2
     private_discriminator_num_units: int = 100
+    anchor: bool = True
     adversarial_weight: float = 1.0
     anchor_weight: float = 1.0
     anchor_steps: int = 1000
@@ -160,7 +162,7 @@ class Generator:
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[SequenceQuestion, ...]:
         """Histograms worth buying as an anchor; none for scalars or without privacy. Public."""
-        if not private or cls.representation(config, private) != "bins":
+        if not (private and config.anchor and cls.representation(config, private) == "bins"):
             return ()
         return default_questions(
             schema,
@@ -214,6 +216,9 @@ class Generator:
 
     def plain_objective(self) -> PlainObjective:
         return PlainObjective(self.net, self.config, seed=self.seed + 2)
+
+    def fit_release(self) -> None:
+        return None
 
     def sample(
         self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None, batch_size: int = 4096

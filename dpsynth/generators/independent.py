@@ -57,6 +57,9 @@ class Generator:
     def plain_objective(self) -> None:
         return None
 
+    def fit_release(self) -> None:
+        return None
+
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random = np.random.default_rng(seed)
         rows = np.empty((num, len(self.probabilities)), dtype=np.float32)

@@ -17,6 +17,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, normal
 
 
@@ -30,6 +31,7 @@ class Config:
       anchor_steps, anchor_batch_size, anchor_learning_rate: of the fit; free of privacy cost.
       anchor_ema_decay: of the average of weights.
       sampling_batch_size: rows made at once.
+      fit_pool: generated rows on which the weights of released rows are fitted; 0 releases them as they come.
     """
 
     width: int = 256
@@ -40,6 +42,7 @@ class Config:
     anchor_learning_rate: float = 3e-3
     anchor_ema_decay: float = 0.99
     sampling_batch_size: int = 5_000
+    fit_pool: int = 60_000
 
     def __post_init__(self) -> None:
         counts = ("width", "num_blocks", "embedding_dim", "sampling_batch_size")
@@ -98,6 +101,7 @@ class Generator:
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
         self.segments, self.anchor = Segments(encoder.layout), Anchor(encoder.layout, statistics)
+        self.fit = make_fit(encoder.layout, statistics, private=True, pool_rows=config.fit_pool)
         with seeded(seed):
             self.network = ResidualNet(
                 config.embedding_dim, config.width, config.num_blocks, encoder.layout.width
@@ -134,7 +138,17 @@ class Generator:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the network."""
         return self.segments.soft(self.network(normal((num, self.config.embedding_dim), draw)))
 
+    def fit_release(self) -> None:
+        """Fits the weights of released rows to the bought joint histograms; free."""
+        if self.fit is not None:
+            self.fit.solve(self._draw, seed=self.seed)
+
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        if self.fit is None or not self.fit.fitted:
+            return self._draw(num, seed, conditions)
+        return self.fit.sample(lambda rows, seed: self._draw(rows, seed, conditions), num, seed=seed)
+
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)
 
         @torch.no_grad()
@@ -151,7 +165,8 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+        return weights if self.fit is None else weights | self.fit.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.network.load_state_dict(dict(state))
+        self.network.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))

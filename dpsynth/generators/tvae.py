@@ -16,6 +16,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import Anchoring, AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import PerUnitParameter, Segments, mlp, normal
 from dpsynth.generators.tvae_objective import Objective, PlainObjective
 
@@ -51,6 +52,8 @@ class Config:
         all that follow.
       anchor_steps, anchor_batch_size, anchor_learning_rate: of the decoder's fit to these histograms before
         private training; free.
+      fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
+        rows as they come.
       anchor_every: private steps per anchoring step while training.
       warm_steps: of the encoder, on rows of the anchored decoder, before private training; free.
     """
@@ -70,6 +73,7 @@ class Config:
     anchor_steps: int = 800
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
+    fit_pool: int = 60_000
     anchor_every: int = 5
     warm_steps: int = 200
 
@@ -174,6 +178,7 @@ class Generator:
         self.segments = Segments(encoder.layout)
         self.anchor = make_anchor(encoder.layout, statistics, private=private)
         self._widths = config.widths(private)
+        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool)
         with seeded(seed):
             self.network = Network(encoder.layout, self._widths)
 
@@ -234,7 +239,17 @@ class Generator:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the decoder."""
         return self.segments.soft(self.decoder(self.latents(num, draw)))
 
+    def fit_release(self) -> None:
+        """Fits the weights of released rows to the bought joint histograms; free."""
+        if self.fit is not None:
+            self.fit.solve(self._draw, seed=self.seed)
+
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        if self.fit is None or not self.fit.fitted:
+            return self._draw(num, seed, conditions)
+        return self.fit.sample(lambda rows, seed: self._draw(rows, seed, conditions), num, seed=seed)
+
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)
         self.network.eval()
 
@@ -254,7 +269,8 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.decoder.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in self.decoder.state_dict().items()}
+        return weights if self.fit is None else weights | self.fit.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.decoder.load_state_dict(dict(state))
+        self.decoder.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))

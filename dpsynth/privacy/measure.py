@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.grid import Domain, coarsen, fine_domain
-from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.questions import max_groups
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import STRATA, Marginal, Statistics
 from dpsynth.data.table import PrivateTable, unit_index
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
@@ -75,7 +77,17 @@ def measure(
         fine = histograms(shop, domain)
         num_rows = _total_rows(fine)
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows, crossed=crossed)
-    return Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
+    bought = Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
+    return replace(bought, max_groups=_num_groups(bought, plan, schema)) if "marginals" in plan else bought
+
+
+def _num_groups(statistics: Statistics, plan: Plan, schema: Schema) -> int:
+    """Groups of cells per column in joint histograms, by their planned noise. Free."""
+    target = schema.target if schema.sequence is None else None
+    num_strata = 1
+    if target in statistics.domain.names:
+        num_strata = int(statistics.axis(STRATA + target)[1].max()) + 1
+    return max_groups(statistics.num_rows, plan.event("marginals").noise_stddev, num_strata)
 
 
 def noisy_count(shop: Shop) -> float:
@@ -170,22 +182,23 @@ def joint_histograms(
     ledger: Ledger,
     entropy: Entropy,
     *,
+    event: str = "marginals",
     answers: str | Path | None = None,
 ) -> Statistics:
     """Buys joint histograms of encoded units, in one pass.
 
     Formal guarantee: `encoder.count` bounds what a unit can change in one histogram (max_rows for tables, 1
     for sequences, in L2), hence all of them together by sqrt(number of questions) times that; the plan has
-    paid for `plan.request.num_marginals` of them.
+    paid for `plan.request.num_marginals` of them (`num_refined` in the second round).
 
     Args:
+      event: "marginals", or "marginals/refined" for questions chosen by the answers to the first.
       encoder: turns rows into units and answers questions about them, in units of 1/`encoder.resolution`.
       questions: public; each names the `columns` of its histogram.
     """
-    if len(questions) != plan.request.num_marginals:
-        raise GuaranteeVoid(
-            f"Expected {plan.request.num_marginals} joint histograms, as planned; got {len(questions)}."
-        )
+    planned = plan.request.num_marginals if event == "marginals" else plan.request.num_refined
+    if len(questions) != planned:
+        raise GuaranteeVoid(f"Expected {planned} joint histograms, as planned; got {len(questions)}.")
     if entropy.voids:
         ledger.void("measurements drew fixed noise, which is for tests")
     shapes = [encoder.shape(question) for question in questions]
@@ -195,8 +208,8 @@ def joint_histograms(
         return np.concatenate([encoder.count(question, units).ravel() for question in questions])
 
     shop = Shop(table, plan, ledger, entropy, Answers(answers))
-    noisy = shop.noisy("marginals", count, scale=encoder.resolution)
-    stddev = plan.event("marginals").noise_stddev
+    noisy = shop.noisy(event, count, scale=encoder.resolution)
+    stddev = plan.event(event).noise_stddev
     bought = tuple(
         Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
         for question, part, shape in zip(

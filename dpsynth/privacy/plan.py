@@ -32,12 +32,14 @@ class Request:
     Args:
       trains: it has a private network, trained by DP-SGD.
       num_marginals: number of joint histograms to buy beside the 1-way ones.
+      num_refined: number of joint histograms to buy afterwards, chosen by the answers to the first.
       crossed: the column (the target) whose cells cross the 1-way histograms of the others, or None.
       num_parameters: of the private network, for the noise-to-signal guess; None where unknown.
     """
 
     trains: bool
     num_marginals: int = 0
+    num_refined: int = 0
     crossed: str | None = None
     num_parameters: int | None = None
 
@@ -181,6 +183,7 @@ _COLUMN_WEIGHTS = {
     "columns/values": 0.3,
     "columns/histograms": 1.0,
 }
+_MARGINAL_WEIGHTS = {"marginals": 0.6, "marginals/refined": 0.4}
 _FAILURE_SHARE = 0.1  # of delta, for partition selection, where categories are undeclared
 
 
@@ -299,15 +302,17 @@ def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units:
     if request.crossed and num > 1:  # the target's own histogram is a sum of the others'
         num, about = num - 1, f"histograms of {num - 1} columns by {request.crossed}"
     drafts.append(columns("columns/histograms", num, about, per_unit=weight_in_histograms))
-    if request.num_marginals:
-        drafts.append(
-            Draft(
-                name="marginals",
-                stage="marginals",
-                weight=1.0,
-                sensitivity=weight_in_histograms * math.sqrt(request.num_marginals),
-                failure=0.0,
-                about=f"{request.num_marginals} joint histograms",
-            )
+    rounds = {"marginals": request.num_marginals, "marginals/refined": request.num_refined}
+    drafts += [
+        Draft(
+            name=name,
+            stage="marginals",
+            weight=_MARGINAL_WEIGHTS[name],
+            sensitivity=weight_in_histograms * math.sqrt(num),
+            failure=0.0,
+            about=f"{num} joint histograms" + (", chosen by the others" if "/" in name else ""),
         )
+        for name, num in rounds.items()
+        if num
+    ]
     return drafts

@@ -170,12 +170,15 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     expected = events["columns/histograms"]["noise_multiplier"] * events["columns/histograms"]["sensitivity"]
     if not all(math.isclose(level, expected) for level in levels):
         yield "Released histograms have another noise than was paid for."
-    paid_for = events.get("marginals", {"sensitivity": 0.0})["sensitivity"] / weight
-    if len(statistics["marginals"]) > paid_for**2 + 1e-6:
-        yield "More joint histograms are released than were paid for."
+    rounds = [event for event in events.values() if event["stage"] == "marginals"]
+    for event in rounds:
+        stddev = event["noise_multiplier"] * event["sensitivity"]
+        sold = [m for m in statistics["marginals"] if math.isclose(m["noise_stddev"], stddev)]
+        if len(sold) > (event["sensitivity"] / weight) ** 2 + 1e-6 and plan["private"]:
+            yield "More joint histograms are released than were paid for."
+    paid = [event["noise_multiplier"] * event["sensitivity"] for event in rounds]
     for marginal in statistics["marginals"]:
-        paid = events.get("marginals", {"noise_multiplier": math.nan, "sensitivity": 1.0})
-        if not math.isclose(marginal["noise_stddev"], paid["noise_multiplier"] * paid["sensitivity"]):
+        if not any(math.isclose(marginal["noise_stddev"], stddev) for stddev in paid):
             yield "A released joint histogram has another noise than was paid for."
 
 

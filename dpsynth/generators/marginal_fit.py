@@ -1,0 +1,152 @@
+"""Fits generated rows to bought joint histograms, whatever generator made them; free.
+
+Rows of a large generated pool get weights exp(theta . f(row)) / Z; f marks a row in its cell of every bought
+histogram, and released rows are drawn by these weights. Among all weightings of the pool that answer the
+histograms equally well, this one is nearest to the generator's own rows in relative entropy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpsynth.data.encoding import Layout
+from dpsynth.data.statistics import Statistics
+from dpsynth.generators.anchor import observations
+
+Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
+
+_RIDGES = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # tried in this order, from stiff to loose
+_ITERATIONS = 15  # of L-BFGS, for each of them
+_FEWEST = 0.1  # of the pool: the least effective number of rows
+_FEATURES = 12_000_000  # marks of rows that are kept in memory at once
+_OVERSAMPLING = 4  # rows drawn per released row
+_CHUNK = 20_000  # released rows chosen at once
+
+
+class MarginalFit:
+    """Weights of rows that bring a generator's answers to bought histograms.
+
+    Formal guarantee: post-processing of bought statistics and of generated rows.
+    Source: the dual of maximum entropy with a Gaussian likelihood, as in Dudik, Phillips & Schapire (2007),
+      Maximum entropy density estimation with generalized regularization; its stiffness is chosen by the
+      discrepancy principle (Morozov, 1966): residuals no smaller than the noise.
+
+    Args:
+      layout: one one-hot per column.
+      statistics: with joint histograms.
+      pool_rows: generated rows on which the weights are fitted.
+    """
+
+    def __init__(self, layout: Layout, statistics: Statistics, *, pool_rows: int):
+        self._pool_rows = pool_rows
+        self._marks, targets, variances, start = [], [], [], 0
+        total = max(statistics.num_rows, 1.0)
+        for marginal, noise in observations(statistics):
+            axes = [statistics.axis(name) for name in marginal.columns]
+            places = [layout.onehot(column) for column, _ in axes]
+            self._marks.append((start, places, [codes for _, codes in axes], marginal.counts.shape))
+            targets.append(marginal.counts.ravel() / total)
+            variances.append((noise.ravel() + 0.25) / total**2)
+            start += marginal.counts.size
+        self._targets, self._variances = (
+            torch.from_numpy(np.concatenate(parts)).float() for parts in (targets, variances)
+        )
+        self.theta = torch.zeros(start)
+
+    @property
+    def fitted(self) -> bool:
+        return bool(self.theta.any())
+
+    def solve(self, draw: Draw, *, seed: int) -> None:
+        """Finds the weights, on a pool of the generator's rows."""
+        size = min(self._pool_rows, _FEATURES // max(len(self._marks), 1))
+        marks = self._mark(draw(max(size, 1_000), seed))
+        shares = self._answer(marks, torch.full((marks.shape[1],), 1.0 / marks.shape[1]))
+        scaled = self._variances / self._variances.mean()
+        self.theta = torch.zeros_like(self.theta)
+        for ridge in _RIDGES:
+            theta = self._descend(marks, ridge * scaled, shares)
+            weights = torch.softmax(self._score(marks, theta), 0)
+            if 1.0 / float((weights**2).sum()) < _FEWEST * len(weights):
+                return
+            self.theta = theta
+            residual = self._answer(marks, weights) - self._targets
+            if float((residual**2 / self._variances).mean()) <= 1.0:
+                return
+
+    def _descend(self, marks: Tensor, ridges: Tensor, shares: Tensor) -> Tensor:
+        """Minimises the convex dual from the current theta, preconditioned by its diagonal."""
+        scale = (shares + ridges + 1e-7).rsqrt()
+        point = (self.theta / scale).requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [point], max_iter=_ITERATIONS, history_size=12, line_search_fn="strong_wolfe"
+        )
+
+        @torch.no_grad()
+        def dual() -> Tensor:
+            theta = point * scale
+            scores = self._score(marks, theta)
+            answers = self._answer(marks, torch.softmax(scores, 0))
+            point.grad = (answers - self._targets + ridges * theta) * scale
+            constant = torch.logsumexp(scores, 0) - math.log(len(scores))
+            return constant - theta @ self._targets + 0.5 * (ridges * theta**2).sum()
+
+        optimizer.step(dual)
+        return (point * scale).detach()
+
+    def _mark(self, rows: np.ndarray) -> Tensor:
+        """The cell of each row in each histogram, int32 [histogram, row]; cells are counted through."""
+        codes = rows.astype(np.int64).T
+        marks = np.empty((len(self._marks), len(rows)), dtype=np.int32)
+        for index, (start, places, axes, shape) in enumerate(self._marks):
+            flat = np.zeros(len(rows), dtype=np.int64)
+            for place, axis, size in zip(places, axes, shape):
+                flat = flat * size + axis[codes[place]]
+            marks[index] = start + flat
+        return torch.from_numpy(marks)
+
+    @staticmethod
+    def _score(marks: Tensor, theta: Tensor) -> Tensor:
+        scores = torch.zeros(marks.shape[1])
+        for row in marks:
+            scores += theta.index_select(0, row)
+        return scores
+
+    def _answer(self, marks: Tensor, weights: Tensor) -> Tensor:
+        answers = torch.zeros_like(self._targets)
+        for row in marks:
+            answers.index_add_(0, row, weights)
+        return answers
+
+    def sample(self, draw: Draw, num: int, *, seed: int) -> np.ndarray:
+        """Draws exactly `num` rows by their weights, systematically, from fresh rows of the generator."""
+        random, parts = np.random.default_rng([seed, 1]), []
+        for start in range(0, num, _CHUNK):
+            wanted = min(_CHUNK, num - start)
+            rows = draw(max(_OVERSAMPLING * wanted, 256), int(random.integers(2**31)))
+            weights = torch.softmax(self._score(self._mark(rows), self.theta), 0).double().cumsum(0)
+            heights = (np.arange(wanted) + random.random()) / wanted * float(weights[-1])
+            chosen = np.searchsorted(weights.numpy(), heights, side="right").clip(0, len(rows) - 1)
+            parts.append(rows[random.permutation(chosen)])
+        return np.concatenate(parts) if parts else draw(0, seed)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"marginal_fit.theta": self.theta.clone()} if self.fitted else {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Takes its part of a generator's state and returns the rest."""
+        rest = dict(state)
+        self.theta = rest.pop("marginal_fit.theta", torch.zeros_like(self.theta))
+        return rest
+
+
+def make_fit(layout: Layout, statistics: Statistics, *, private: bool, pool_rows: int) -> MarginalFit | None:
+    """A generator's fit: with privacy, where joint histograms were bought over its one-hots."""
+    onehot = all(segment.kind == "onehot" for segment in layout.segments)
+    wanted = private and statistics.marginals and onehot and pool_rows > 0
+    return MarginalFit(layout, statistics, pool_rows=pool_rows) if wanted else None
