@@ -357,6 +357,7 @@ def test_questions_are_public_and_none_without_privacy_or_for_scalars():
     config = Config(lags=(1,))
     assert Generator.questions(config, SCHEMA, private=True) == default_questions(SCHEMA, lags=(1,))
     assert Generator.questions(config, SCHEMA, private=False) == ()
+    assert Generator.questions(Config(anchor=False), SCHEMA, private=True) == ()
     assert Generator.questions(Config(representation="scaled"), SCHEMA, private=True) == ()
 
 

@@ -1,0 +1,165 @@
+"""A vector autoregression in normal scores, from bought second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import special
+from torch import Tensor
+
+from dpsynth.data.schema import Schema
+from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes
+from dpsynth.data.sequence_questions import SequenceQuestion, default_questions
+from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
+from dpsynth.data.statistics import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the autoregression.
+
+    Args:
+      ridge: added to the eigenvalues of covariances that noise made indefinite.
+    """
+
+    ridge: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.ridge > 0:
+            raise ValueError(f"Expected ridge={self.ridge} above 0.")
+
+
+class Generator:
+    """x_t = B a + y_t, y_t = D y_(t-1) + e_t: normal scores of features x given attributes a; D diagonal.
+
+    Codes are the quantiles of the scores under each step's bought histogram, so margins are as bought. The
+    moments are read off bought pair histograms: pairs at one step, a feature with itself one step later,
+    attributes with features. Steps are simulated with innovations from the stationary start.
+
+    Formal guarantee: post-processing of bought statistics; reads no private unit.
+    Deviations: D is diagonal, since cross-lagged pairs are not bought; unordered categories are scored in
+      the order of their codes.
+    """
+
+    name: ClassVar[str] = "var"
+    trains: ClassVar[bool] = False
+    sequential: ClassVar[bool] = True
+
+    @classmethod
+    def encoder(
+        cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
+    ) -> SequenceEncoder:
+        return SequenceEncoder(schema, statistics, SequenceOptions(representation="bins"))
+
+    @classmethod
+    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[SequenceQuestion, ...]:
+        return default_questions(schema, lags=(1,))
+
+    def __init__(
+        self, config: Config, encoder: SequenceEncoder, statistics: Statistics, *, seed: int, private: bool
+    ):
+        self.config, self.encoder = config, encoder
+        self.marginals = SequenceMarginals(encoder.layout, statistics.marginals)
+        layout = encoder.layout
+        attributes = [s.column for s in layout.attributes]
+        features = [s.column for s in layout.features]
+        scores = {name: _scores(self.marginals.alone(name)) for name in (*attributes, *features)}
+
+        def moment(row: str, column: str, lag: int = 0) -> float:
+            table = self.marginals.pair(row, column, lag)
+            if table is None:
+                return 0.0
+            x, y = scores[row], scores[column]
+            p, q = table.sum(1), table.sum(0)
+            cross = x @ table @ y - (p @ x) * (q @ y)
+            scale = np.sqrt((p @ x**2 - (p @ x) ** 2) * (q @ y**2 - (q @ y) ** 2))
+            return float(np.clip(cross / scale, -0.999, 0.999)) if scale > 1e-9 else 0.0
+
+        def matrix(rows: list[str], columns: list[str]) -> np.ndarray:
+            same = [[1.0 if r == c else moment(r, c) for c in columns] for r in rows]
+            return np.array(same).reshape(len(rows), len(columns))
+
+        # one joint covariance, made definite, so that all conditionals are consistent
+        joint = self._definite(matrix([*attributes, *features], [*attributes, *features]))
+        a = len(attributes)
+        self.between = joint[:a, :a]
+        self.loading = joint[a:, :a] @ np.linalg.pinv(joint[:a, :a]) if a else np.zeros((len(features), 0))
+        explained = self.loading @ joint[:a, a:]
+        within = self._definite(joint[a:, a:] - explained)
+        memory = np.array([moment(f, f, 1) for f in features]) - np.diag(explained)
+        self.memory = np.clip(memory / np.maximum(np.diag(within), 1e-6), -0.98, 0.98)
+        self.within = within
+        self.innovation = self._definite(within - self.memory[:, None] * within * self.memory[None, :])
+
+    def _definite(self, matrix: np.ndarray) -> np.ndarray:
+        """The matrix with its eigenvalues raised to `ridge`."""
+        if not matrix.size:
+            return matrix
+        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+        return (vectors * np.maximum(values, self.config.ridge)) @ vectors.T
+
+    def to(self, device: Any) -> Generator:
+        return self
+
+    def objective(self) -> None:
+        return None
+
+    def plain_objective(self) -> None:
+        return None
+
+    def fit_public(self) -> None:
+        """Everything is computed at construction."""
+
+    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        random, layout = np.random.default_rng(seed), self.encoder.layout
+        codes = np.zeros((num, len(layout.attributes)))
+        scores = _normal(self.between, num, random)
+        fixed = self.encoder.encode_attributes(conditions or {}, num)
+        for i, segment in enumerate(layout.attributes):
+            shares = self.marginals.alone(segment.column)
+            if segment.column in fixed:
+                codes[:, i] = fixed[segment.column][:, 0]
+                scores[:, i] = _scores(shares)[codes[:, i].astype(int)]
+            else:
+                codes[:, i] = _quantiles(scores[:, i], shares, random)
+        mean = scores @ self.loading.T
+        features = np.zeros((num, layout.max_length, len(layout.features)))
+        state = _normal(self.within, num, random)
+        scale = np.sqrt(
+            np.maximum(np.diag(self.within) + np.diag(self.loading @ self.between @ self.loading.T), 1e-9)
+        )
+        steps = [self.marginals.by_step(s.column) for s in layout.features]
+        for step in range(layout.max_length):
+            if step:
+                state = self.memory * state + _normal(self.innovation, num, random)
+            for i in range(len(layout.features)):
+                features[:, step, i] = _quantiles((mean + state)[:, i] / scale[i], steps[i][step], random)
+        lengths = self.marginals.draw_lengths(num, random)
+        return layout.join(codes, np.zeros((num, 0)), lengths, features)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            raise ValueError("Expected no weights for var.")
+
+
+def _scores(shares: np.ndarray) -> np.ndarray:
+    """Normal scores of cells: the normal quantile of each cell's middle."""
+    top = np.cumsum(shares)
+    return special.ndtri(np.clip(top - shares / 2, 1e-4, 1 - 1e-4))
+
+
+def _quantiles(scores: np.ndarray, shares: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return draw_codes(np.tile(shares, (len(scores), 1)), random, np.minimum(special.ndtr(scores), 1 - 1e-12))
+
+
+def _normal(covariance: np.ndarray, num: int, random: np.random.Generator) -> np.ndarray:
+    if not covariance.size:
+        return np.zeros((num, 0))
+    values, vectors = np.linalg.eigh(covariance)
+    return random.standard_normal((num, len(values))) * np.sqrt(np.maximum(values, 0)) @ vectors.T
