@@ -1,4 +1,4 @@
-"""Trains a release's method again and again on two worst-case neighbours, and plays the audit's game on them."""
+"""Trains a release's method again and again on worst-case neighbours, and plays the game of the audit."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
     from dpsynth.pipeline import Recipe
 
 ROWS, COLUMNS, STEPS = 32, 2, 20
-_SMALL = {
-    "embedding_size": 8,
-    "hidden_sizes": (16,),
-    "critic_sizes": (16,),
-    "generator_sizes": (16,),
-    "width": 32,
-}
+_SMALL = {"size": "small", "anchor_steps": 20, "warm_steps": 5, "anchor_batch_size": 100}
 
 
 def small_world() -> tuple[Schema, pd.DataFrame, pd.DataFrame]:
@@ -48,7 +42,7 @@ def small_recipe(generator: Mapping[str, Any], epsilon: float, delta: float) -> 
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
     settings = TypeAdapter(load_generator(generator["name"]).Config).validate_python(generator["config"])
-    smaller = {key: value for key, value in _SMALL.items() if hasattr(settings, key)}
+    smaller = {k: v for k, v in _SMALL.items() if hasattr(settings, k)}
     training = TrainingConfig(steps=STEPS, epochs=None, sample_rate=0.5, physical_batch_size=64, threads=1)
     return Recipe(
         generator=generator["name"],

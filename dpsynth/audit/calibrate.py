@@ -79,7 +79,9 @@ def coin_flip_level(epsilon: float, *, trials: int, num: int = 400, seed: int = 
     return alarms
 
 
-def whitebox_rate(epsilon: float, *, trials: int, break_plan=None, m: int = 500, seed: int = 0) -> int:
+def whitebox_rate(
+    epsilon: float, *, trials: int, break_plan=None, m: int = 500, alpha: float = 0.05, seed: int = 0
+) -> int:
     """Counts VIOLATION verdicts of white-box audits of the real step, sound or broken."""
     from dpsynth.audit.planted import example_plan
     from dpsynth.audit.types import Verdict
@@ -88,7 +90,7 @@ def whitebox_rate(epsilon: float, *, trials: int, break_plan=None, m: int = 500,
     plan = example_plan(TRAINING[epsilon])
     actual = break_plan(plan) if break_plan else None
     verdicts = [
-        audit_whitebox(plan, actual=actual, config=WhiteboxConfig(m=m, seed=seed + i)).verdict
+        audit_whitebox(plan, actual=actual, config=WhiteboxConfig(m=m, alpha=alpha, seed=seed + i)).verdict
         for i in range(trials)
     ]
     return sum(v is Verdict.VIOLATION for v in verdicts)

@@ -37,8 +37,8 @@ class MultirunConfig:
       seed: public: seeds of the models (never of the noise) and of the distinguisher.
     """
 
-    n_train: int = 200
-    n_eval: int = 200
+    n_train: int = 60
+    n_eval: int = 100
     alpha: float = 0.05
     jobs: int = 2
     seed: int = 0

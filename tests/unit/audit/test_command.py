@@ -93,3 +93,57 @@ def test_help_answers_without_reading_anything():
     command = [sys.executable, "-m", "experiments.audit", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "Exit codes" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A small release by the whole pipeline, and the tables around it."""
+    from dpsynth import pipeline
+    from dpsynth.data.schema import Categorical, Continuous, Schema
+    from dpsynth.data.table import PrivateTable
+    from dpsynth.generators.base import load_generator
+    from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+
+    folder, rng = tmp_path_factory.mktemp("released"), np.random.default_rng(1)
+    members, holdout = population(300, rng), population(600, rng)
+    columns = tuple(
+        Continuous(name=c, min=-12.0, max=12.0, decimals=4)
+        if members[c].dtype.kind in "iuf"
+        else Categorical(name=c, values=tuple("abcdef"))
+        for c in members
+    )
+    schema = Schema(columns=columns, num_units=300)
+    recipe = pipeline.Recipe(
+        generator="independent",
+        settings=load_generator("independent").Config(),
+        privacy=PrivacyConfig(epsilon=1.0),
+        training=TrainingConfig(),
+    )
+    pipeline.run(PrivateTable(members, schema), recipe, folder)
+    members.to_csv(folder / "members.csv", index=False)
+    holdout.to_csv(folder / "reference.csv", index=False)
+    return folder
+
+
+def test_release_of_the_pipeline_is_audited_against_its_ledger(released):
+    code = audit.job(node(released, "release", out=None))
+    body = json.loads((released / "audit" / "audit.json").read_text())
+    assert code in (0, 3) and body["results"][0]["claim"]["family"] == "ledger"
+    assert 0.9 < body["metrics"]["audit/eps_theory"] <= 1.0
+
+
+def test_smoke_finds_rows_planted_into_a_release_file(released):
+    import pandas as pd
+
+    group = yaml.safe_load((ROOT / "conf/audit/smoke.yaml").read_text())
+    assert audit.job(node(released, "release", audit=group)) == 0
+    rows = pd.read_csv(released / "members.csv").select_dtypes("number").to_numpy()
+    np.save(released / "release" / "cache.npy", rows)
+    assert audit.job(node(released, "release", audit=group)) == 4
+    (released / "release" / "cache.npy").unlink()
+
+
+def test_release_that_trained_nothing_has_no_step_to_audit(released):
+    group = yaml.safe_load((ROOT / "conf/audit/whitebox.yaml").read_text())
+    with pytest.raises(InvalidInput, match="Nothing in this release was trained"):
+        audit.job(node(released, "release", audit=group))
