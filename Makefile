@@ -4,8 +4,9 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/installed
-# With many small tensor operations, threads of several processes only get in each other's way.
-TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
+# Steps of small networks gain nothing from threads, and lose much when other processes want the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+TESTS := $(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint mlflow clean
@@ -28,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP) ## three generators at two epsilons on real data, offline: the privacy-utility table
-	@$(RUN) -m experiments.train -m experiment=demo
+	@$(ONE_THREAD) $(RUN) -m experiments.train -m experiment=demo
 
 test: $(STAMP) ## the fast tests
 	@$(TESTS) -m 'not slow'

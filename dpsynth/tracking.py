@@ -257,6 +257,20 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
     return MlflowTracker(client, run.info.run_id, flush_seconds=config.flush_seconds)
 
 
+def described(error: BaseException) -> str:
+    """Says what went wrong without quoting values: messages of other libraries may hold a private one."""
+    if isinstance(error, DpsynthError):
+        return f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+def _traceback(error: BaseException) -> str:
+    """Returns the frames and the kind of error, not its message."""
+    return "".join([*traceback.format_tb(error.__traceback__), described(error), "\n"])
+
+
 @contextlib.contextmanager
 def track(config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = None) -> Iterator[Tracker]:
     """Records a run for as long as the block lasts.
@@ -280,8 +294,8 @@ def track(config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = No
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
         with contextlib.suppress(Exception):  # the error that matters is the one under way
             tracker.flush()
-            tracker.tags({"error": f"{type(error).__name__}: {error}"})
-            tracker.text(traceback.format_exc(), "internal/traceback.txt")
+            tracker.tags({"error": described(error)})
+            tracker.text(_traceback(error), "internal/traceback.txt")
         tracker.client.set_terminated(tracker.run_id, "KILLED" if interrupted else "FAILED")
         raise
     tracker.client.set_terminated(tracker.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,11 @@ def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             raise JobFailed(f"{type(error).__name__}: {error}") from None
 
     return job
+
+
+def _stop(*_: Any) -> None:
+    """Ends like an interruption, so that runs under way are recorded as killed."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -82,6 +88,7 @@ def run(
             entry()
             return
         command = check(args, args.config_name or config_name, checked)
+        signal.signal(signal.SIGTERM, _stop)
         with around(command) if around else contextlib.nullcontext(()) as extra:
             with _process([*sys.argv[1:], *extra]):
                 entry()

@@ -86,6 +86,18 @@ def table(points: Sequence[Point]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*COLUMNS, "run_id"])
 
 
+def run_table(points: Sequence[Point]) -> pd.DataFrame:
+    """Returns one row per finished point: its settings, and a column per figure."""
+    import pandas as pd
+
+    rows = [
+        {**point.settings, **{m["name"]: m["value"] for m in point.evaluation["metrics"]}}
+        for point in points
+        if point.status == FINISHED
+    ]
+    return pd.DataFrame(rows)
+
+
 def aligned(rows: Iterable[Sequence[Any]]) -> str:
     """Lays rows out in columns."""
     rows = [[str(cell) for cell in row] for row in rows]

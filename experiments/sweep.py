@@ -18,7 +18,18 @@ from dpsynth import tracking
 from dpsynth.config import RunConfig
 from experiments.command_line import JobFailed
 from experiments.overrides import CommandLine
-from experiments.points import FINISHED, RESULT, Point, aligned, collect, indented, near, summary_text, table
+from experiments.points import (
+    FINISHED,
+    RESULT,
+    Point,
+    aligned,
+    collect,
+    indented,
+    near,
+    run_table,
+    summary_text,
+    table,
+)
 
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
@@ -76,6 +87,11 @@ def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) ->
     main.points.to_csv(place / "frontier.csv", index=False)
     frontier_figure(main).savefig(place / "frontier.png", dpi=160, bbox_inches="tight")
     (place / "frontier.html").write_text(frontier_page(figures), encoding="utf-8")
+    if len(runs := run_table(points)) > 1:
+        from dpsynth.report.parallel import parallel_page
+
+        page = parallel_page(runs, default_metrics(figures))
+        (place / "runs.html").write_text(page, encoding="utf-8")
     (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
     tracker.artifacts(place, "internal/frontier")
 

@@ -177,7 +177,9 @@ def job(node: DictConfig) -> float:
             with tracking.track(config.tracking, label_of(config), tags) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
-            failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=f"{error}")
+            failed = Point(
+                **_who(config), status=FAILED, claim=claim_of(config), error=tracking.described(error)
+            )
             failed.dump(folder)
             raise
         point.dump(folder)

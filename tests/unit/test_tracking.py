@@ -70,14 +70,23 @@ def test_metrics_are_gathered_into_few_calls(store):
 
 
 def test_a_failed_run_says_so_with_its_traceback_and_keeps_its_metrics(store):
-    with pytest.raises(ZeroDivisionError), track(store, "fails") as tracker:
+    with pytest.raises(DpsynthError), track(store, "fails") as tracker:
         tracker.metric("privacy/epsilon", 0.5, 3)
-        1 / 0  # noqa: B018
+        raise DpsynthError("column age: is missing.")
     run = client(store).get_run(tracker.run_id)
-    assert run.info.status == "FAILED" and run.data.tags["error"].startswith("ZeroDivisionError")
+    assert run.info.status == "FAILED" and run.data.tags["error"] == "DpsynthError: column age: is missing."
     assert run.data.metrics["privacy/epsilon"] == 0.5
-    text = client(store).download_artifacts(tracker.run_id, "internal/traceback.txt")
-    assert "1 / 0" in Path(text).read_text()
+    text = Path(client(store).download_artifacts(tracker.run_id, "internal/traceback.txt")).read_text()
+    assert "test_tracking.py" in text and "column age" in text
+
+
+def test_an_error_of_another_library_is_recorded_without_the_value_that_it_quotes(store):
+    with pytest.raises(ValueError, match="salary-of-bob"), track(store, "quotes") as tracker:
+        float("salary-of-bob")
+    run = client(store).get_run(tracker.run_id)
+    assert run.data.tags["error"].startswith("ValueError at test_tracking.py:")
+    text = Path(client(store).download_artifacts(tracker.run_id, "internal/traceback.txt")).read_text()
+    assert "ValueError" in text and "could not convert" not in text
 
 
 def test_an_interrupted_run_is_killed_not_finished(store):
