@@ -89,9 +89,10 @@ def test_an_error_of_another_library_is_recorded_without_the_value_that_it_quote
     assert "ValueError" in text and "could not convert" not in text
 
 
-def test_an_interrupted_run_is_killed_not_finished(store):
-    with pytest.raises(KeyboardInterrupt), track(store, "interrupted") as tracker:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_run_is_killed_not_finished(store, stop):
+    with pytest.raises(stop), track(store, "interrupted") as tracker:
+        raise stop
     assert client(store).get_run(tracker.run_id).info.status == "KILLED"
 
 
