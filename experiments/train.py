@@ -141,6 +141,8 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
             cache=sweep.shared_folder(folder),
         )
     _record(tracker, config, run, evaluation, folder)
+    if schema.sequence is not None:
+        _draw_sequences(tracker, run.release.synthetic, train, schema, folder)
     return Point(
         **_who(config),
         status=FINISHED,
@@ -150,6 +152,19 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         release=str(folder / "release"),
         run_id=tracker.run_id,
     )
+
+
+def _draw_sequences(
+    tracker: Tracker, synthetic: pd.DataFrame, train: pd.DataFrame, schema: Schema, folder: Path
+) -> None:
+    """Draws sample paths, autocorrelations and lengths; internal, since they show real rows."""
+    from dpsynth.report.sequences import sequence_pictures
+
+    pictures = folder / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for name, content in sequence_pictures(synthetic, train, schema).items():
+        (pictures / f"{name}.png").write_bytes(content)
+    tracker.artifacts(pictures, "internal/pictures")
 
 
 def _who(config: RunConfig) -> dict[str, Any]:
