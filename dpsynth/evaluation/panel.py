@@ -116,7 +116,7 @@ def frequencies(rows: np.ndarray, columns: np.ndarray, num_rows: int, num_column
     weights = known / np.maximum(known.sum(axis=1), 1)[:, None]
     cells = (rows * num_columns + columns)[known]
     table = np.bincount(cells, weights=weights[known], minlength=num_rows * num_columns)
-    return table / max(table.sum(), 1e-12)
+    return table.reshape(num_rows, num_columns) / max(table.sum(), 1e-12)
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
