@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpsynth.data.denoising import denoised
 from dpsynth.data.encoding import Layout
 from dpsynth.data.grid import project_to_simplex
 from dpsynth.data.statistics import GROUPS, Marginal, Statistics
@@ -42,7 +43,7 @@ class Anchor(nn.Module):
         self._num_rows, self.num_cells = max(statistics.num_rows, 1.0), 0
         grouped, targets = _groups(layout, statistics), {}
         self.register_buffer("groups", grouped.matrix, persistent=False)
-        for marginal, noise in observations(statistics):
+        for marginal, noise in denoised(statistics):
             variance = _with_sampling(marginal, noise, self._num_rows)
             *pair, stratum = marginal.columns if len(marginal.columns) == 3 else (*marginal.columns, "")
             key = (stratum, pair[0] in grouped.places)
@@ -121,24 +122,6 @@ def _members(stratum: str, statistics: Statistics, places: Mapping[str, slice], 
 
 def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-
-
-def observations(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
-    """Every bought joint histogram over axes of coarse cells, with the noise variance of each count."""
-    seen = []
-    for name, fine in statistics.crossed.items():
-        target = fine.columns[1]
-        rows, columns = statistics.domain[name].group_map, statistics.domain[target].group_map
-        shape = (statistics.domain[name].size, statistics.domain[target].size)
-        flat = np.add.outer(rows.astype(np.int64) * shape[1], columns).ravel()
-        counts = np.bincount(flat, weights=fine.counts.ravel(), minlength=shape[0] * shape[1])
-        cells = np.bincount(flat, minlength=shape[0] * shape[1])
-        variance = cells.reshape(shape) * fine.noise_stddev**2
-        seen.append((replace(fine, counts=counts.reshape(shape)), variance))
-    for marginal in statistics.marginals:
-        if len(marginal.columns) in (2, 3):
-            seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
-    return seen
 
 
 def _with_sampling(marginal: Marginal, noise: np.ndarray, num_rows: float) -> np.ndarray:

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpsynth.data.denoising import observed
 from dpsynth.data.encoding import Layout
 from dpsynth.data.statistics import Statistics
-from dpsynth.generators.anchor import observations
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
 
-_RIDGES = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # tried in this order, from stiff to loose
-_ITERATIONS = 15  # of L-BFGS, for each of them
+_RIDGES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # tried in this order, from stiff to loose
+_ITERATIONS = 25  # of L-BFGS, for each of them
+_CHANCE = 1.1  # squared residual over the noise's variance, at which the fit is close enough
 _FEWEST = 0.1  # of the pool: the least effective number of rows
 _FEATURES = 12_000_000  # marks of rows that are kept in memory at once
 _OVERSAMPLING = 4  # rows drawn per released row
@@ -46,7 +47,7 @@ class MarginalFit:
         self._pool_rows = pool_rows
         self._marks, targets, variances, start = [], [], [], 0
         total = max(statistics.num_rows, 1.0)
-        for marginal, noise in observations(statistics):
+        for marginal, noise in observed(statistics):
             axes = [statistics.axis(name) for name in marginal.columns]
             places = [layout.onehot(column) for column, _ in axes]
             self._marks.append((start, places, [codes for _, codes in axes], marginal.counts.shape))
@@ -76,7 +77,7 @@ class MarginalFit:
                 return
             self.theta = theta
             residual = self._answer(marks, weights) - self._targets
-            if float((residual**2 / self._variances).mean()) <= 1.0:
+            if float((residual**2 / self._variances).mean()) <= _CHANCE:
                 return
 
     def _descend(self, marks: Tensor, ridges: Tensor, shares: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request)
     configured = {
         "count": privacy.count_share,
         "columns": privacy.columns_share,
-        "marginals": privacy.marginals_share or (0.5 if request.trains else 1.0),
+        "marginals": privacy.marginals_share or (0.8 if request.trains else 1.0),
     }
     stages = list(dict.fromkeys(draft.stage for draft in drafts))
     shares = {stage: configured[stage] for stage in stages}

@@ -1,0 +1,55 @@
+"""Denoised joint histograms are nearer to the truth than bought ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from joints import buy, exact, make_table
+
+from dpsynth.data.denoising import _shrink, denoised
+from dpsynth.data.statistics import Question
+
+TABLE = make_table(4_000)
+
+
+def errors(noise_stddev: float) -> dict[str, tuple[float, float]]:
+    """Mean squared error over the noise's variance, bought and denoised, of each histogram."""
+    statistics, found = buy(TABLE, noise_stddev=noise_stddev), {}
+    bought = {marginal.columns: marginal.counts for marginal in statistics.marginals}
+    for marginal, _ in denoised(statistics):
+        truth = exact(statistics, TABLE, Question(columns=marginal.columns))
+        found[marginal.columns] = tuple(
+            float(((counts - truth) ** 2).mean()) / noise_stddev**2
+            for counts in (bought[marginal.columns], marginal.counts)
+        )
+    return found
+
+
+@pytest.mark.parametrize(("noise_stddev", "share"), [(3.0, 0.95), (20.0, 0.6)])
+def test_error_falls_on_average_and_rises_nowhere_by_much(noise_stddev, share):
+    found = errors(noise_stddev)
+    assert np.mean([after for _, after in found.values()]) < share
+    assert all(after < 1.2 * before for before, after in found.values())
+
+
+def test_columns_that_are_alone_keep_almost_no_noise():
+    before, after = errors(20.0)[("~pet", "~noise", "@buys")]
+    assert before > 0.5 and after < 0.3
+
+
+def test_without_noise_counts_come_back_as_they_are():
+    statistics = buy(TABLE, noise_stddev=0.0)
+    bought = {marginal.columns: marginal.counts for marginal in statistics.marginals}
+    for marginal, variance in denoised(statistics):
+        assert np.array_equal(marginal.counts, bought[marginal.columns]) and not variance.any()
+
+
+def test_pure_noise_is_shrunk_away_and_a_strong_signal_is_kept():
+    random = np.random.default_rng(0)
+    noise = random.standard_normal((12, 10, 2))
+    sizes = np.array([3.0, 1.0])
+    assert np.square(_shrink(noise, sizes, 1.0)[0]).mean() < 0.15
+    signal = 30.0 * random.standard_normal((12, 1, 1)) * random.standard_normal((1, 10, 1)) * sizes
+    clean, variance = _shrink(signal + noise, sizes, 1.0)
+    assert np.square(clean - signal).mean() < 0.35 * np.square(noise).mean()
+    assert 0.0 < variance.max() < 0.5
