@@ -35,13 +35,12 @@ def small_world() -> tuple[Schema, pd.DataFrame, pd.DataFrame]:
 
 def small_recipe(generator: Mapping[str, Any], epsilon: float, delta: float) -> Recipe:
     """Returns the release's method at the claimed budget, with small networks and few steps."""
-    from pydantic import TypeAdapter
-
     from dpsynth.generators.base import load_generator
     from dpsynth.pipeline import Recipe
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
-    settings = TypeAdapter(load_generator(generator["name"]).Config).validate_python(generator["config"])
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in generator["config"].items()}
+    settings = load_generator(generator["name"]).Config(**stored)
     smaller = {k: v for k, v in _SMALL.items() if hasattr(settings, k)}
     training = TrainingConfig(steps=STEPS, epochs=None, sample_rate=0.5, physical_batch_size=64, threads=1)
     return Recipe(
@@ -59,12 +58,9 @@ def fitter(schema: Schema, recipe: Recipe) -> Callable[[pd.DataFrame, int], pd.D
     """Returns (table, seed) -> released rows: the whole pipeline, with fresh noise in every call."""
 
     def fit_sample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-        import torch
-
         from dpsynth import pipeline
         from dpsynth.data.table import PrivateTable
 
-        torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
             run = pipeline.run(PrivateTable(table, schema), replace(recipe, seed=seed), folder)
         return run.release.synthetic
