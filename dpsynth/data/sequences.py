@@ -31,6 +31,7 @@ from dpsynth.data.sequence_encoding import (
 )
 from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names, models_times
 from dpsynth.data.sequence_questions import RESOLUTION, SequenceQuestion, answer, shape
+from dpsynth.data.sequence_rows import ordered_rows
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
 
@@ -158,7 +159,7 @@ class SequenceEncoder:
           InvalidInput: attributes that change within an entity, times off the declared calendar, or
             sequences below the declared minimum length; every offending column is named.
         """
-        entity, place, table, times = self._ordered(frame)
+        entity, place, table, times = ordered_rows(frame, self.schema)
         num = int(entity.max(initial=-1)) + 1
         length = self.schema.sequence.max_length
         lengths = np.bincount(entity, minlength=num)
@@ -277,43 +278,6 @@ class SequenceEncoder:
     @property
     def _time_step(self) -> float:
         return resolution(self.schema.column(self.schema.sequence.time))
-
-    def _ordered(self, frame: pd.DataFrame):
-        """Sorts rows by entity and time and cuts at the maximum length."""
-        sequence = self.schema.sequence
-        entity = pd.factorize(frame[self.schema.unit.column])[0]
-        if sequence.time is None:
-            times = np.arange(len(frame), dtype=np.float64)
-        else:
-            times = to_axis(self.schema.column(sequence.time), frame[sequence.time])
-        order = np.lexsort((times, entity))
-        entity, times = entity[order], times[order]
-        starts = np.searchsorted(entity, entity, side="left")
-        place = np.arange(len(entity)) - starts
-        keep = place < sequence.max_length
-        table = frame.iloc[order[keep]].reset_index(drop=True)
-        entity, place, times = entity[keep], place[keep], times[keep]
-        self._check_rows(entity, place, table, times)
-        return entity, place, table, times
-
-    def _check_rows(self, entity, place, table, times) -> None:
-        sequence, problems = self.schema.sequence, []
-        first = np.arange(len(entity)) - place
-        for name in sequence.attributes:
-            codes = pd.factorize(table[name])[0]
-            if (codes != codes[first]).any():
-                rule = "is declared an attribute but changes within an entity."
-                problems.append(Problem(name, rule, "Declare it a feature, or correct the table."))
-        if sequence.calendar is not None:
-            calendar = to_axis(self.schema.column(sequence.time), pd.Series(sequence.calendar))
-            if not np.array_equal(times, calendar[place]):
-                rule = "has times that are not those of the declared calendar, in its order."
-                problems.append(Problem(sequence.time, rule, "Remove `calendar` to model the times."))
-        if len(entity) and np.bincount(entity).min() < sequence.min_length:
-            rule = f"has entities with fewer rows than min_length={sequence.min_length}."
-            problems.append(Problem("sequence", rule, "Lower min_length."))
-        if problems:
-            raise InvalidInput("the table", problems)
 
     def _add_times(self, columns: dict[str, pd.Series], place: np.ndarray, entity: np.ndarray) -> None:
         sequence = self.schema.sequence

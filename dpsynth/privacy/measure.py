@@ -30,6 +30,8 @@ from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
 from dpsynth.privacy.undeclared import undeclared_bounds, undeclared_values
 
+_SEQUENCE_CELLS = 12
+
 
 def measure(
     table: PrivateTable,
@@ -76,6 +78,8 @@ def measure(
     else:
         fine = histograms(shop, domain)
         num_rows = _total_rows(fine)
+    if schema.sequence is not None:  # pairs along time are bought over these, for few entities
+        max_cells = min(max_cells, _SEQUENCE_CELLS)
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows, crossed=crossed)
     bought = Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
     return replace(bought, max_groups=_num_groups(bought, plan, schema)) if "marginals" in plan else bought
