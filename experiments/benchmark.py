@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def main(node: DictConfig) -> None:
             figures += found
             print(aligned([figure.cells() for figure in found]), flush=True)
             for figure in found:
-                name = re.sub(r"[^\w.,=() -]+", "_", figure.name)
-                tracker.metric(f"public/{figure.row}/{name}", figure.value)
+                tracker.metric(f"public/{figure.row}/{_metric_name(figure.name)}", figure.value)
         missed = [figure for figure in figures if figure.met is False]
         table = aligned([figure.cells() for figure in figures]) if figures else ""
         tracker.text("\n".join([table, *lines]), "benchmark.txt")
@@ -74,14 +74,17 @@ def main(node: DictConfig) -> None:
         print(f"{len(missed)} of {sum(f.goal is not None for f in figures)} goals missed.")
 
 
-def _machine() -> dict[str, str]:
-    import torch
+def _metric_name(name: str) -> str:
+    """A figure's name in the characters that MLflow takes."""
+    return re.sub(r"[^\w.: -]+", "", name.replace(" / ", " over ").replace("=", " "))
 
+
+def _machine() -> dict[str, str]:
     cpu = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", cpu.read_text()) if cpu.exists() else None
     return {
         "machine.processor": model.group(1) if model else platform.processor(),
-        "machine.torch": torch.__version__,
+        "machine.torch": version("torch"),
         "machine.python": platform.python_version(),
     }
 

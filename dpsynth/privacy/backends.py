@@ -255,13 +255,17 @@ def _clip_samples(
     samples: list[Tensor], losses: Tensor, max_grad_norm: float, out: Tensor, flat: FlatParameters
 ) -> Clipped:
     """Clips per-unit gradients that exist in full, and adds their sum to `out`."""
-    rows = torch.cat([sample.detach().reshape(len(losses), -1) for sample in samples], dim=1)
-    finite = torch.isfinite(rows).all(dim=1)
-    rows = torch.where(finite[:, None], rows, 0.0)
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype)
-    factors = clip_factors(norms, max_grad_norm)
-    out.add_(factors @ rows)
-    return Clipped(losses=losses.detach(), norms=norms, factors=torch.where(finite, factors, 0.0))
+    rows = [sample.detach().reshape(len(losses), -1) for sample in samples]
+    squares = [torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square_() for part in rows]
+    norms = torch.stack(squares).sum(0).sqrt_().to(losses.dtype)
+    finite = torch.isfinite(norms)
+    if not bool(finite.all()):
+        rows = [torch.where(finite[:, None], part, 0.0) for part in rows]
+        norms = torch.where(finite, norms, 0.0)
+    factors = torch.where(finite, clip_factors(norms, max_grad_norm), 0.0)
+    for view, part in zip(flat.views(out), rows):
+        view.view(-1).addmv_(part.t(), factors)
+    return Clipped(losses=losses.detach(), norms=norms, factors=factors)
 
 
 def _with_unit_parameters(hooks_class):

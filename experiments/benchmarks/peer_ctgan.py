@@ -25,7 +25,7 @@ def main() -> None:
 
     def waiting(_epochs, **_options):
         transformer = getattr(model, "transformer", None) or model._transformer
-        width = transformer.output_dimensions
+        width = int(transformer.output_dimensions)
         print(json.dumps({"version": version("ctgan"), "width": width}), flush=True)
         while sys.stdin.readline().strip() == "go":
             start = now()
@@ -33,7 +33,7 @@ def main() -> None:
             print(now() - start, flush=True)
 
     tvae.tqdm = ctgan.tqdm = waiting
-    model.fit(pd.read_csv(path), [column for column in discrete.split(",") if column])
+    model.fit(pd.read_csv(path, keep_default_na=False), [column for column in discrete.split(",") if column])
 
 
 if __name__ == "__main__":

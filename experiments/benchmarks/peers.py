@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsynth.data.schema import Boolean, Categorical
+from dpsynth.errors import DpsynthError
 from experiments.benchmarks.contenders import Contender
 
 
@@ -54,15 +55,20 @@ def ctgan_peer(python: str, model: str, batch_size: int, num_rows: int, clock: s
         path = Path(folder) / "table.csv"
         frame.to_csv(path, index=False)
         script = str(Path(__file__).with_name("peer_ctgan.py"))
-        process = subprocess.Popen(
-            [python, script, model, str(path), str(batch_size), clock, ",".join(discrete)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with open(Path(folder) / "errors.txt", "w") as errors:
+            process = subprocess.Popen(
+                [python, script, model, str(path), str(batch_size), clock, ",".join(discrete)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         try:
-            ready = json.loads(process.stdout.readline())
+            line = process.stdout.readline()
+            if not line:
+                said = (Path(folder) / "errors.txt").read_text().strip().splitlines()
+                raise DpsynthError(f"The peer {model} did not start: {said[-1] if said else 'no message'}")
+            ready = json.loads(line)
 
             def epoch() -> float:
                 process.stdin.write("go\n")
