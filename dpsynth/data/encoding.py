@@ -206,7 +206,7 @@ class TableEncoder:
         for index, (name, codec) in enumerate(self.codecs.items()):
             part = packed[:, start : start + len(codec.parts)]
             start += len(codec.parts)
-            column = restore(codec.decode(part, np.random.default_rng([seed, index])), codec.cells.column)
+            column = restore(codec.decode(part, np.random.default_rng([seed, index, 1])), codec.cells.column)
             if conditions and name in conditions:
                 value = pd.Series([conditions[name]] * len(column), index=column.index, name=name)
                 column = value.astype(column.dtype)

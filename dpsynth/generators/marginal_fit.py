@@ -126,7 +126,7 @@ class MarginalFit:
 
     def sample(self, draw: Draw, num: int, *, seed: int) -> np.ndarray:
         """Draws exactly `num` rows by their weights, systematically, from fresh rows of the generator."""
-        random, parts = np.random.default_rng([seed, 1]), []
+        random, parts = np.random.default_rng([seed, 0, 2]), []
         for start in range(0, num, _CHUNK):
             wanted = min(_CHUNK, num - start)
             rows = draw(max(_OVERSAMPLING * wanted, 256), int(random.integers(2**31)))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from worlds import measure
 
 from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.questions import num_refined, pair_questions, refined_questions
 from dpsynth.data.schema import Categorical, Integer, Schema
 from dpsynth.data.statistics import Marginal, Question, Statistics
-from worlds import measure
 
 SCHEMA = Schema(
     columns=(
