@@ -111,6 +111,27 @@ def generator_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (CONF / "generator").glob("*.yaml") if p.stem in modules))
 
 
+def _names(statement: ast.stmt) -> set[str]:
+    """Returns the names that a definition needs to be made and checked.
+
+    Of a class that leaves out methods that neither Python calls (`__post_init__`) nor a method that counts.
+    """
+
+    def read(parts: Iterable[ast.AST]) -> set[str]:
+        names = (node for part in parts for node in ast.walk(part) if isinstance(node, ast.Name))
+        return {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+    if not isinstance(statement, ast.ClassDef):
+        return read([statement])
+    methods = {part.name: part for part in statement.body if isinstance(part, ast.FunctionDef)}
+    parts = [*statement.decorator_list, *statement.bases, *statement.keywords]
+    parts += [part for part in statement.body if getattr(part, "name", "__").startswith("__")]
+    for part in parts:  # grows while it is read
+        called = {node.attr for node in ast.walk(part) if isinstance(node, ast.Attribute)}
+        parts += [methods[name] for name in methods if name in called and methods[name] not in parts]
+    return read(parts)
+
+
 def _needed(tree: ast.Module, name: str) -> tuple[list[ast.stmt], list[tuple[str, ast.alias]]]:
     """Keeps of a module what its definition `name` uses, by name; imports from the package come apart."""
     keep, borrowed, wanted = [], [], {name}
@@ -131,7 +152,7 @@ def _needed(tree: ast.Module, name: str) -> tuple[list[ast.stmt], list[tuple[str
             use = False
         if use:
             keep.append(statement)
-            wanted |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            wanted |= _names(statement)
     return keep[::-1], borrowed
 
 
