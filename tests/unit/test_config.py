@@ -202,25 +202,28 @@ def test_deleted_and_added_keys_are_judged_by_the_dataclasses():
     assert set(mistakes("+privacy.epsilom=1")) == {"privacy.epsilom"}
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "seconds"),
-    [(["--help"], 0, 1.5), (["privacy.epsilom=1", "generator=tvea", "data.target=whii"], 2, 1.5)],
-)
-def test_help_and_mistakes_answer_quickly_and_without_a_traceback(words, code, seconds, tmp_path):
-    """CPU seconds, so that a busy machine does not decide; importing torch or mlflow costs seconds more."""
+def seconds_to_answer(words: list[str], code: int, folder: Path) -> float:
+    """Runs the command in a fresh process; returns CPU seconds, so that a busy machine does not decide."""
     import resource
 
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "experiments.train", *words],
-        cwd=tmp_path,
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert min(used, time.monotonic() - start) < seconds
+    return min(used, time.monotonic() - start)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--help"], 0), (["privacy.epsilom=1", "generator=tvea", "data.target=whii"], 2)]
+)
+def test_help_and_mistakes_answer_within_a_second_and_a_half(words, code, tmp_path):
+    """The best of three: shared caches slow a process down too. Importing torch or mlflow costs seconds."""
+    assert any(seconds_to_answer(words, code, tmp_path) < 1.5 for _ in range(3))
     assert not list(tmp_path.iterdir())
