@@ -46,6 +46,8 @@ class Config:
       size: widths by name (None: `medium` with privacy, `large` without); the next three override it.
       representation: None is `bins` with privacy and `modes` without.
       dropout: of the critic (None: 0.25 with privacy, 0.5 without).
+      lipschitz: what bounds the critic's slope: the gradient penalty, or a projection of its layers after
+        each step to singular values of at most `weight_bound`, or to weights of at most that.
       critic_steps: per generator step (None: 5 with privacy, 1 without).
       pac: rows that the critic judges together (None: 10 without privacy). A pack mixes units, so with
         privacy it is 1, and any other number is an error.
@@ -72,7 +74,9 @@ class Config:
     betas: tuple[float, float] = (0.5, 0.9)
     dropout: float | None = None
     tau: float = 0.2
+    lipschitz: Literal["penalty", "spectral", "clip"] = "penalty"
     gradient_penalty: float = 10.0
+    weight_bound: float = 1.0
     critic_steps: int | None = None
     pac: int | None = None
     log_frequency: bool | None = None
@@ -100,6 +104,7 @@ class Config:
             (all(weight >= 0 for weight in weights), "Expected weights and anchor_steps of at least 0."),
             (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
             (self.gradient_penalty >= 0, "Expected gradient_penalty of at least 0."),
+            (self.weight_bound > 0, f"Expected weight_bound={self.weight_bound} above 0."),
             (all(0 <= beta < 1 for beta in self.betas), f"Expected betas={self.betas} in [0, 1)."),
             (0 <= (self.dropout or 0) < 1, f"Expected dropout={self.dropout} in [0, 1)."),
             (pac > 0 and self.batch_size % pac == 0, f"Expected pac={pac} to divide batch_size."),

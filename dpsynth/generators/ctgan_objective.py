@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dpsynth.generators.anchor import Anchor
 from dpsynth.generators.conditions import Choice, Conditions, Frequencies, independent_rows
 from dpsynth.generators.gradient_penalty import slope_penalty
+from dpsynth.generators.lipschitz import LipschitzProjection
 from dpsynth.generators.nn import Segments, flat_rows, normal, per_unit, uniform
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class Players:
         self.config, self.network, self.critic = config, network, critic
         self.segments, self.conditions, self.embedding = segments, conditions, embedding
         self.frequencies, self.training_frequencies = frequencies, training_frequencies
+        self.project = None
+        if config.lipschitz != "penalty":
+            self.project = LipschitzProjection(critic, config.lipschitz, config.weight_bound)
 
     def choose(self, num: int, draw: torch.Generator, *, training: bool = True) -> Choice | None:
         """Conditions for `num` rows; None where no column can be asked for."""
@@ -171,7 +175,7 @@ class PrivateObjective:
 
     def penalty(self, num: int, draw: torch.Generator) -> Tensor | None:
         players = self.players
-        if players.config.gradient_penalty == 0:
+        if players.project or players.config.gradient_penalty == 0:
             return None
         rows, choice = self._fakes or self._frozen_fakes(num, draw)  # those just judged, as in WGAN-GP
         self._fakes = None
@@ -189,7 +193,8 @@ class PrivateObjective:
         return rows[:num], None if choice is None else Choice(*(part[:num] for part in choice))
 
     def after_step(self) -> None:
-        return None
+        if self.players.project:
+            self.players.project()
 
     def public_step(self, step: int, draw: torch.Generator) -> None:
         if (step + 1) % self.players.config.critic_steps == 0:
@@ -241,8 +246,11 @@ class PlainObjective:
         reals, fakes = players.join(rows, other), players.join(fakes, choice)
         loss = players.critic(fakes).mean() - players.critic(reals).mean()
         self._critic_optimizer.zero_grad()
-        (loss + players.penalty((reals, fakes), draw)).backward()
+        penalty = 0.0 if players.project else players.penalty((reals, fakes), draw)
+        (loss + penalty).backward()
         self._critic_optimizer.step()
+        if players.project:
+            players.project()
         return loss.item()
 
     def _matching(self, size: int, choice: Choice | None, draw: torch.Generator) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +31,8 @@ def train_without_privacy(
     Args:
       units: all units, on the CPU; a share of them may be held out for validation.
       config: `steps`, or `epochs` times the objective's steps per epoch; schedule, average, validation and
-        early stopping. Batch sizes belong to the objective here.
+        early stopping; `gradient_accumulation` batches for each optimizer step. Batch sizes belong to the
+        objective here.
       seed: public; the split, latents and order.
       on_step: called after each step with the step's losses.
     Raises:
@@ -45,7 +48,8 @@ def train_without_privacy(
             torch.set_num_threads(config.threads)
         try:
             objective.bind(training)
-            return _run(objective, held_out, config, draw, seed, on_step)
+            with _accumulation(objective, config.gradient_accumulation):
+                return _run(objective, held_out, config, draw, seed, on_step)
         finally:
             torch.set_num_threads(threads)
 
@@ -72,6 +76,36 @@ def _run(objective, held_out, config, draw, seed, on_step) -> TrainingLog:
         losses=losses,
         validation_losses=stopping.losses,
     )
+
+
+@contextmanager
+def _accumulation(objective: PlainObjective, batches: int) -> Iterator[None]:
+    """Lets every optimizer of the objective step once in `batches` calls, on the mean of their gradients."""
+    optimizers = objective.optimizers() if batches > 1 else []
+    for optimizer in optimizers:
+        _accumulate(optimizer, batches)
+    try:
+        yield
+    finally:
+        for optimizer in optimizers:
+            del optimizer.step, optimizer.zero_grad
+
+
+def _accumulate(optimizer: torch.optim.Optimizer, batches: int) -> None:
+    step, zero_grad, taken = optimizer.step, optimizer.zero_grad, [0]
+
+    def later_step(*args: Any) -> None:
+        taken[0] += 1
+        if taken[0] % batches == 0:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+            torch._foreach_div_([g for g in gradients if g is not None], float(batches))
+            step(*args)
+
+    def later_zero_grad(*args: Any, **kwargs: Any) -> None:
+        if taken[0] % batches == 0:
+            zero_grad(*args, **kwargs)
+
+    optimizer.step, optimizer.zero_grad = later_step, later_zero_grad
 
 
 def _num_steps(objective: PlainObjective, config: TrainingConfig) -> int:

@@ -68,31 +68,30 @@ def _optimizers(objective: Any) -> list[torch.optim.Optimizer]:
 
 
 class WeightAverage:
-    """Exponential average of the released module's parameters; free, because it only sees what is paid for.
+    """Exponential average of the released module's weights; free, because it only sees what is paid for.
 
+    Statistics of BatchNorm layers are averaged along, so that they fit the averaged parameters.
     The decay warms up as (1 + t) / (10 + t), so that a short run is not dominated by the initial weights.
     """
 
     def __init__(self, objective: Any, decay: float):
         self._decay, self._updates = decay, 0
         module = objective.averaged() if decay > 0.0 and hasattr(objective, "averaged") else None
-        self._parameters = [] if module is None else list(module.parameters())
-        self._averages = [p.detach().clone() for p in self._parameters]
+        weights = [] if module is None else [*module.parameters(), *module.buffers()]
+        self._weights = [w.detach() for w in weights if w.is_floating_point()]
+        self._averages = [w.clone() for w in self._weights]
 
     def update(self) -> None:
-        """Takes the current parameters into the average."""
-        if self._parameters:
+        """Takes the current weights into the average."""
+        if self._weights:
             self._updates += 1
             decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-            with torch.no_grad():
-                torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1.0 - decay)
+            torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
 
     def apply(self) -> None:
         """Writes the averages into the module."""
-        with torch.no_grad():
-            for parameter, average in zip(self._parameters, self._averages):
-                if self._updates:
-                    parameter.copy_(average)
+        if self._updates:
+            torch._foreach_copy_(self._weights, self._averages)
 
     def state(self) -> dict[str, Any]:
         return {"updates": self._updates, "averages": self._averages}

@@ -11,7 +11,7 @@ from torch import nn
 from toys import CountingLedger, ToyObjective, flat_parameters
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, GuaranteeVoid, InvalidInput
-from dpsynth.privacy.noise import AesEntropy, FixedEntropy
+from dpsynth.privacy.noise import AesEntropy, FixedEntropy, make_entropy
 from dpsynth.privacy.plan import TrainingConfig, TrainingPlan
 from dpsynth.privacy.sampling import MappedUnits
 from dpsynth.privacy.schedule import WeightAverage, learning_rate_factor
@@ -531,6 +531,62 @@ def test_training_without_privacy_runs_epochs_or_steps_and_repeats():
     assert logs[0].steps == 12 and first.draws == second.draws
     assert torch.equal(flat_parameters(first.net), flat_parameters(second.net))
     assert train_without_privacy(Plain(), units(), TrainingConfig(steps=2), seed=4).steps == 2
+
+
+def test_accumulated_gradients_of_two_batches_make_one_step_on_their_mean():
+    torch.manual_seed(1)
+    objective = Plain()
+    first = flat_parameters(objective.net)
+    gradient = torch.autograd.grad(objective.net(units()).square().mean(), list(objective.net.parameters()))
+    config = TrainingConfig(steps=3, gradient_accumulation=2)
+    ends = []
+    train_without_privacy(
+        objective, units(), config, seed=0, on_step=lambda p: ends.append(flat_parameters(objective.net))
+    )
+    # Full batches: both halves have this gradient. The third batch waits for a fourth.
+    after = first - 0.1 * torch.cat([g.reshape(-1) for g in gradient])
+    assert torch.equal(ends[0], first)
+    torch.testing.assert_close(ends[1], after)
+    assert torch.equal(ends[2], ends[1])
+    assert "step" not in vars(objective.optimizer)
+
+
+def test_averages_take_batch_norm_statistics_along():
+    objective = toy()
+    norm = nn.BatchNorm1d(3)
+    objective.averaged = lambda: norm
+    average = WeightAverage(objective, 0.5)
+    norm(torch.full((4, 3), 7.0) + torch.randn(4, 3))
+    average.update()
+    moved = norm.running_mean.clone()
+    average.apply()
+    torch.testing.assert_close(norm.running_mean, moved * (1 - 2 / 11))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("noise", ["aes", "torch"])
+def test_training_runs_on_a_gpu_with_the_same_mechanism(noise):
+    class OnGpu(Sgd):
+        def example_units(self, num, draw):
+            return torch.randn(num, *self.shape, generator=draw, device="cuda")
+
+    ends = []
+    for device, kind in (("cpu", Sgd), ("cuda", OnGpu)):
+        torch.manual_seed(1)
+        objective = kind()
+        objective.private.to(device)
+        objective.optimizer = torch.optim.SGD(objective.private.parameters(), lr=1.0)
+        plan = dataclasses.replace(PLAN, device=device, noise_multiplier=0.0, sample_rate=1.0, steps=2)
+        run(objective, units(), plan)
+        ends.append(flat_parameters(objective.private).cpu())
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
+    log = run(
+        objective,
+        units(),
+        dataclasses.replace(PLAN, device="cuda", steps=40),
+        entropy=make_entropy(noise, "cuda"),
+    )
+    assert abs(log.conformance.noise_stddev / 0.5 - 1) < 0.06
 
 
 def test_a_validation_share_is_held_out_and_may_stop_training():
