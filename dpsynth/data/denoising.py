@@ -17,8 +17,20 @@ _LEAST = 0.04  # of the noise's variance: the least that remains
 
 
 def observed(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
-    """Every bought joint histogram over axes of coarse cells, with the noise variance of each count."""
+    """Every bought histogram over axes of coarse cells, with the noise variance of each count.
+
+    Those that are known best, of columns alone or crossed with the target, come first.
+    """
     seen = []
+    targets = {crossed.columns[1] for crossed in statistics.crossed.values()}
+    for name in statistics.domain.names:
+        if name not in statistics.crossed and name not in targets:
+            cells = statistics.domain[name]
+            counts = statistics.probabilities(name) * statistics.num_rows
+            spread = (
+                np.bincount(cells.group_map, minlength=cells.size) * statistics.fine[name].noise_stddev ** 2
+            )
+            seen.append((Marginal(columns=(name,), counts=counts, noise_stddev=0.0), spread))
     for name, crossed in statistics.crossed.items():
         counts, cells = _coarse_crossed(statistics, name)
         seen.append((replace(crossed, counts=counts), cells * crossed.noise_stddev**2))

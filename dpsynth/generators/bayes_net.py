@@ -16,6 +16,7 @@ from dpsynth.data.questions import pair_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import GROUPS, STRATA, Marginal, Question, Statistics
 from dpsynth.generators.base import collect_rows
+from dpsynth.generators.marginal_fit import make_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +25,12 @@ class Config:
 
     Args:
       sampling_batch_size: rows made at once.
+      fit_pool: generated rows on which weights of released rows are fitted to all that was bought; 0 releases
+        rows of the tree as they come.
     """
 
     sampling_batch_size: int = 50_000
+    fit_pool: int = 60_000
 
 
 class Generator:
@@ -54,7 +58,8 @@ class Generator:
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
-        self.config, self.encoder = config, encoder
+        self.config, self.encoder, self.seed = config, encoder, seed
+        self.fit = make_fit(encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed)
         self._steps = _tree(statistics, [s.column for s in encoder.layout.segments])
 
     def to(self, device: torch.device | str) -> Generator:
@@ -70,9 +75,20 @@ class Generator:
         return None
 
     def fit_release(self) -> None:
-        return None
+        """Fits the weights of released rows to the bought joint histograms; free."""
+        if self.fit is not None:
+            self.fit.solve(self._draw)
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        if self.fit is None or not self.fit.fitted:
+            return self._draw(num, seed, conditions)
+
+        def draw(rows: int, seed: int) -> np.ndarray:
+            return self._draw(rows, seed, conditions)
+
+        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
+
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random, layout = np.random.default_rng(seed), self.encoder.layout
 
         def batch(size: int) -> np.ndarray:
@@ -95,10 +111,10 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {}
+        return {} if self.fit is None else self.fit.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if state:
+        if dict(state) if self.fit is None else self.fit.load_state(state):
             raise ValueError("Expected no weights for the tree; it is made of bought statistics.")
 
 

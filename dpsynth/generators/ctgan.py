@@ -84,7 +84,7 @@ class Config:
     sampling_batch_size: int = 5_000
     adversarial_weight: float = 1.0
     anchor_weight: float = 1.0
-    anchor_steps: int = 800
+    anchor_steps: int = 500
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
     fit_pool: int = 60_000
@@ -216,7 +216,7 @@ class Generator:
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
         inputs, joint = widths.embedding + conditions.width, layout.width + conditions.width
-        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool)
+        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed)
         with seeded(seed):
             network = GeneratorNet(inputs, widths.generator, layout.width)
             critic = Critic(joint, widths.critic, self.config.dropout, self.config.pac)
@@ -272,12 +272,16 @@ class Generator:
     def fit_release(self) -> None:
         """Fits the weights of released rows to the bought joint histograms; free."""
         if self.fit is not None:
-            self.fit.solve(self._draw, seed=self.seed)
+            self.fit.solve(self._draw)
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         if self.fit is None or not self.fit.fitted:
             return self._draw(num, seed, conditions)
-        return self.fit.sample(lambda rows, seed: self._draw(rows, seed, conditions), num, seed=seed)
+
+        def draw(rows: int, seed: int) -> np.ndarray:
+            return self._draw(rows, seed, conditions)
+
+        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
 
     def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         """Draws rows; conditions on categories go into the conditional vector, one of them per row."""

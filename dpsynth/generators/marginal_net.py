@@ -37,7 +37,7 @@ class Config:
     width: int = 256
     num_blocks: int = 2
     embedding_dim: int = 64
-    anchor_steps: int = 800
+    anchor_steps: int = 500
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
     anchor_ema_decay: float = 0.99
@@ -101,7 +101,7 @@ class Generator:
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
         self.segments, self.anchor = Segments(encoder.layout), Anchor(encoder.layout, statistics)
-        self.fit = make_fit(encoder.layout, statistics, private=True, pool_rows=config.fit_pool)
+        self.fit = make_fit(encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed)
         with seeded(seed):
             self.network = ResidualNet(
                 config.embedding_dim, config.width, config.num_blocks, encoder.layout.width
@@ -141,12 +141,16 @@ class Generator:
     def fit_release(self) -> None:
         """Fits the weights of released rows to the bought joint histograms; free."""
         if self.fit is not None:
-            self.fit.solve(self._draw, seed=self.seed)
+            self.fit.solve(self._draw)
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         if self.fit is None or not self.fit.fitted:
             return self._draw(num, seed, conditions)
-        return self.fit.sample(lambda rows, seed: self._draw(rows, seed, conditions), num, seed=seed)
+
+        def draw(rows: int, seed: int) -> np.ndarray:
+            return self._draw(rows, seed, conditions)
+
+        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
 
     def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)

@@ -50,7 +50,7 @@ def test_the_anchor_answers_as_the_encoder_counts():
     rows = Segments(encoder.layout).expand(torch.from_numpy(encoder.encode(TABLE)))
     anchor = Anchor(encoder.layout, statistics)
     assert float(anchor.loss(torch.cat([rows, rows]))) == pytest.approx(0.0, abs=1e-9)
-    assert float(anchor.loss(torch.cat([rows, rows.roll(1, 0)])[: 2 * len(rows) - 600])) > 1e-4
+    assert float(anchor.loss(torch.cat([rows[:300], rows[:300]]))) > 1e-4
 
 
 def test_the_loss_does_not_grow_as_batches_shrink():
@@ -77,16 +77,16 @@ def test_there_is_no_anchor_without_joint_histograms_or_privacy():
 
 
 def test_the_fit_brings_independent_rows_to_what_was_bought():
-    fit = MarginalFit(ENCODER.layout, STATISTICS, pool_rows=8_000)
-    fit.solve(alone, seed=0)
+    fit = MarginalFit(ENCODER.layout, STATISTICS, pool_rows=8_000, seed=0)
+    fit.solve(alone)
     rows = fit.sample(alone, 3_000, seed=1)
     assert rows.shape == ROWS.shape
     assert distance(rows) < 0.8 * distance(alone(3_000, 1))
 
 
 def test_the_fit_is_stored_and_gives_the_same_rows_again():
-    fit, again = (MarginalFit(ENCODER.layout, STATISTICS, pool_rows=4_000) for _ in range(2))
-    fit.solve(alone, seed=0)
+    fit, again = (MarginalFit(ENCODER.layout, STATISTICS, pool_rows=4_000, seed=0) for _ in range(2))
+    fit.solve(alone)
     assert again.load_state(fit.state() | {"weight": torch.ones(1)}) == {"weight": torch.ones(1)}
     for num in (1, 50):
         assert np.array_equal(fit.sample(alone, num, seed=3), again.sample(alone, num, seed=3))
