@@ -178,13 +178,15 @@ class MarginalFit:
         return np.concatenate(parts)
 
     def state(self) -> dict[str, Tensor]:
-        return {"marginal_fit.theta": self.theta.clone()} if self.fitted else {}
+        if not self.fitted:
+            return {}
+        return {"marginal_fit.theta": self.theta.clone(), "marginal_fit.seed": torch.tensor(self._seed)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Takes its part of a generator's state and returns the rest."""
-        rest = dict(state)
-        self._pool = None
+        rest, self._pool = dict(state), None
         self.theta = rest.pop("marginal_fit.theta", torch.zeros_like(self.theta))
+        self._seed = int(rest.pop("marginal_fit.seed", self._seed))
         return rest
 
 
