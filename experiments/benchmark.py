@@ -1,4 +1,4 @@
-"""Measures how fast things are: `python -m experiments.benchmark suite=speed rows=[tvae_step,sampler]`."""
+"""Measures how fast things are, and what released rows are worth: `suite=speed`, `suite=utility`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
 from experiments import command_line
-from experiments.benchmarks.speed import Settings, checked_rows, measure
+from experiments.benchmarks import speed, utility
 
 KEYS = ("suite", "rows", "tracking")
+SUITES = {"speed": speed, "utility": utility}  # each has Settings, checked_rows and measure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What to measure; keys of conf/benchmark.yaml."""
 
-    suite: Settings
+    suite: speed.Settings | utility.Settings
     rows: tuple[str, ...]
     tracking: Any
 
@@ -36,10 +37,15 @@ def checked(node: DictConfig | dict[str, Any]) -> Request:
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     problems = [Problem(key, "is not a known key.", nearest(key, KEYS)) for key in plain if key not in KEYS]
     tracking = parse_group("tracking", plain.get("tracking"), problems)
-    suite = _section(Settings, plain.get("suite"), "suite", problems)
+    asked = plain.get("suite")
+    name = asked.get("name") if isinstance(asked, dict) else None
+    if name not in SUITES:
+        problems.append(Problem("suite.name", f"{name!r} is not a suite.", nearest(str(name), tuple(SUITES))))
+    module = SUITES.get(name, speed)
+    suite = _section(module.Settings, asked, "suite", problems)
     rows = ()
     try:
-        rows = checked_rows(plain.get("rows"))
+        rows = module.checked_rows(plain.get("rows"))
     except InvalidInput as error:
         problems += error.problems
     if problems:
@@ -53,12 +59,13 @@ def main(node: DictConfig) -> None:
     from experiments.points import aligned
 
     request = checked(node)
+    seen = "internal" if request.suite.name == "utility" else "public"
     figures, lines = [], []
     with track(
         request.tracking, f"benchmark {request.suite.name}", {"benchmark": request.suite.name}
     ) as tracker:
         tracker.params(_machine() | {f"suite.{key}": value for key, value in asdict(request.suite).items()})
-        for row, found in measure(request.rows, request.suite):
+        for row, found in SUITES[request.suite.name].measure(request.rows, request.suite):
             if isinstance(found, str):
                 lines.append(f"{row}: skipped, {found}")
                 print(lines[-1], flush=True)
@@ -66,7 +73,7 @@ def main(node: DictConfig) -> None:
             figures += found
             print(aligned([figure.cells() for figure in found]), flush=True)
             for figure in found:
-                tracker.metric(f"public/{figure.row}/{_metric_name(figure.name)}", figure.value)
+                tracker.metric(f"{seen}/{figure.row}/{_metric_name(figure.name)}", figure.value)
         missed = [figure for figure in figures if figure.met is False]
         table = aligned([figure.cells() for figure in figures]) if figures else ""
         tracker.text("\n".join([table, *lines]), "benchmark.txt")
