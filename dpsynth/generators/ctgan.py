@@ -216,7 +216,9 @@ class Generator:
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
         inputs, joint = widths.embedding + conditions.width, layout.width + conditions.width
-        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed)
+        self.fit = make_fit(
+            encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed, tree=True
+        )
         with seeded(seed):
             network = GeneratorNet(inputs, widths.generator, layout.width)
             critic = Critic(joint, widths.critic, self.config.dropout, self.config.pac)

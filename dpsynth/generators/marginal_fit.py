@@ -17,6 +17,7 @@ from torch import Tensor
 from dpsynth.data.denoising import observed
 from dpsynth.data.encoding import Layout
 from dpsynth.data.statistics import Statistics
+from dpsynth.generators.tree import Tree
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
 
@@ -43,10 +44,13 @@ class MarginalFit:
       statistics: with joint histograms.
       pool_rows: generated rows on which the weights are fitted.
       seed: public; of these rows.
+      tree: every second row of the pool is drawn from a tree of columns, where a generator may have gaps.
     """
 
-    def __init__(self, layout: Layout, statistics: Statistics, *, pool_rows: int, seed: int):
-        self._seed = seed
+    def __init__(
+        self, layout: Layout, statistics: Statistics, *, pool_rows: int, seed: int, tree: bool = False
+    ):
+        self._seed, self._tree = seed, Tree(layout, statistics) if tree else None
         self._pool: tuple[np.ndarray, Tensor] | None = None
         self._marks, targets, variances, start = [], [], [], 0
         total = max(statistics.num_rows, 1.0)
@@ -74,7 +78,7 @@ class MarginalFit:
     def solve(self, draw: Draw) -> None:
         """Finds the weights, on a pool of the generator's rows."""
         self._pool = None
-        marks = self._mark(draw(self._size, self._seed))
+        marks = self._mark(self._draw_pool(draw))
         shares = self._answer(marks, torch.full((marks.shape[1],), 1.0 / marks.shape[1]))
         scaled = self._variances / self._variances.mean()
         self.theta = torch.zeros_like(self.theta)
@@ -89,6 +93,13 @@ class MarginalFit:
             self.theta, best = theta, error
             if error <= _CHANCE:
                 return
+
+    def _draw_pool(self, draw: Draw) -> np.ndarray:
+        if self._tree is None:
+            return draw(self._size, self._seed)
+        half = self._size // 2
+        others = self._tree.draw(self._size - half, np.random.default_rng([self._seed, 0, 3]))
+        return np.concatenate([draw(half, self._seed), others])
 
     def _rake(self, marks: Tensor, theta: Tensor) -> Tensor:
         """Brings the histograms that are known best, one after the other, to what was bought.
@@ -167,7 +178,7 @@ class MarginalFit:
         random = np.random.default_rng([seed, 0, 2])
         if not fresh:
             if self._pool is None:
-                rows = draw(self._size, self._seed)
+                rows = self._draw_pool(draw)
                 self._pool = rows, self._weights(self._mark(rows), self.theta)
             return _systematic(*self._pool, num, random)
         parts = [draw(0, seed)]
@@ -199,9 +210,9 @@ def _systematic(rows: np.ndarray, weights: Tensor, num: int, random: np.random.G
 
 
 def make_fit(
-    layout: Layout, statistics: Statistics, *, private: bool, pool_rows: int, seed: int
+    layout: Layout, statistics: Statistics, *, private: bool, pool_rows: int, seed: int, tree: bool
 ) -> MarginalFit | None:
     """A generator's fit: with privacy, where joint histograms were bought over its one-hots."""
     onehot = all(segment.kind == "onehot" for segment in layout.segments)
     wanted = private and statistics.marginals and onehot and pool_rows > 0
-    return MarginalFit(layout, statistics, pool_rows=pool_rows, seed=seed) if wanted else None
+    return MarginalFit(layout, statistics, pool_rows=pool_rows, seed=seed, tree=tree) if wanted else None

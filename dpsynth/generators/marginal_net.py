@@ -101,7 +101,9 @@ class Generator:
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
         self.segments, self.anchor = Segments(encoder.layout), Anchor(encoder.layout, statistics)
-        self.fit = make_fit(encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed)
+        self.fit = make_fit(
+            encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed, tree=True
+        )
         with seeded(seed):
             self.network = ResidualNet(
                 config.embedding_dim, config.width, config.num_blocks, encoder.layout.width

@@ -178,7 +178,9 @@ class Generator:
         self.segments = Segments(encoder.layout)
         self.anchor = make_anchor(encoder.layout, statistics, private=private)
         self._widths = config.widths(private)
-        self.fit = make_fit(encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed)
+        self.fit = make_fit(
+            encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed, tree=True
+        )
         with seeded(seed):
             self.network = Network(encoder.layout, self._widths)
 
