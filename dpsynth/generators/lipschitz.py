@@ -17,7 +17,7 @@ _PER_STEP = 2  # afterwards; weights move little between steps, so the vectors s
 class LipschitzProjection:
     """Projects the Linear layers of a critic after each step.
 
-    `spectral` divides a weight by its largest singular value over `bound` where that exceeds 1, which bounds
+    `spectral` divides a weight by its largest singular value over `bound` where that exceeds 1; that bounds
     the critic's slope by bound ** layers. The singular value is followed by power iteration from a fixed start:
     a lower estimate, exact in the limit.
     `clip` clamps every weight and bias to [-bound, bound].

@@ -64,12 +64,13 @@ class ResidentUnits:
 
     def __init__(self, units: Tensor, device: str | torch.device = "cpu"):
         self._units = units.detach().to(device)
+        self._on_cpu = self._units.device.type == "cpu"
 
     def __len__(self) -> int:
         return len(self._units)
 
     def take(self, index: Tensor) -> Tensor:
-        return self._units.index_select(0, index.to(self._units.device))
+        return self._units.index_select(0, index if self._on_cpu else index.to(self._units.device))
 
 
 class MappedUnits:
