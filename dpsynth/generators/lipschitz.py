@@ -18,8 +18,8 @@ class LipschitzProjection:
     """Projects the Linear layers of a critic after each step.
 
     `spectral` divides a weight by its largest singular value over `bound` where that exceeds 1; that bounds
-    the critic's slope by bound ** layers. The singular value is followed by power iteration from a fixed start:
-    a lower estimate, exact in the limit.
+    the critic's slope by bound ** layers. The singular value is followed by power iteration from a fixed
+    start: a lower estimate, exact in the limit.
     `clip` clamps every weight and bias to [-bound, bound].
 
     Source: Miyato et al. (2018), Spectral normalization (as a projection, not as a layer); Arjovsky et al.
