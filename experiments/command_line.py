@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from string import Template
 from typing import Any
 
 from omegaconf import DictConfig
 
-from dpsynth.config import CONF, RunConfig, parse
-from dpsynth.errors import DpsynthError, InvalidInput
-from experiments.overrides import CommandLine, check
+from dpsynth.config import CONF, SUBJECT, RunConfig, parse
+from dpsynth.errors import DpsynthError, InvalidInput, Problem
+from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of
 
 
 class JobFailed(DpsynthError):
@@ -37,6 +39,25 @@ def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             raise JobFailed(f"{type(error).__name__}: {error}") from None
 
     return job
+
+
+def _help(args: Namespace, config_name: str) -> None:
+    """Prints the help that the configuration describes.
+
+    Hydra's own takes a tenth of a second per group that exists, and lists those of other entry points too.
+    """
+    from omegaconf import OmegaConf
+
+    problems: list[Problem] = []
+    node = compose_point(args, config_name, args.overrides, problems)
+    if node is None:
+        raise InvalidInput(SUBJECT, problems)
+    groups = sorted(key for key in node.hydra.runtime.choices if not key.startswith("hydra/"))
+    listed = "\n".join(f"{key}: {', '.join(sorted(choices_of(key, folders_of(args))))}" for key in groups)
+    own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
+    template = OmegaConf.create({"hydra": node.hydra}).hydra.help.template
+    words = {"APP_CONFIG_GROUPS": f"{listed}\n", "CONFIG": OmegaConf.to_yaml(own)}
+    print(Template(template).safe_substitute(words))
 
 
 def _stop(*_: Any) -> None:
@@ -81,9 +102,12 @@ def run(
     from hydra._internal.utils import get_args_parser
 
     args = get_args_parser().parse_args()
-    asks_only = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    asks_only = args.hydra_help or args.cfg or args.info or args.shell_completion
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))
     try:
+        if args.help:
+            _help(args, args.config_name or config_name)
+            return
         if asks_only:
             entry()
             return

@@ -58,11 +58,11 @@ class _Axis:
     discrete: bool
 
 
-def _folders(args: Namespace) -> list[Path]:
+def folders_of(args: Namespace) -> list[Path]:
     return [CONF, *([Path(args.config_dir).resolve()] if args.config_dir else [])]
 
 
-def _choices(group: str, folders: Sequence[Path]) -> set[str]:
+def choices_of(group: str, folders: Sequence[Path]) -> set[str]:
     return {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
 
 
@@ -113,7 +113,7 @@ def _check_group(axis: _Axis, folders: Sequence[Path], problems: list[Problem]) 
     """Keeps the choices that exist and reports the others."""
     if axis.key.startswith("hydra/") or axis.kind == "delete":
         return axis
-    options = _choices(axis.key, folders)
+    options = choices_of(axis.key, folders)
     good = [(v, t) for v, t in zip(axis.values, axis.texts) if v is None or str(v) in options]
     problems.extend(
         Problem(f"{axis.key}={value}", "is not a choice.", nearest(str(value), sorted(options)))
@@ -126,12 +126,14 @@ def _check_group(axis: _Axis, folders: Sequence[Path], problems: list[Problem]) 
     return replace(axis, values=values, texts=texts)
 
 
-def _compose(args: Namespace, config_name: str, overrides: Sequence[str], problems: list[Problem]) -> Any:
+def compose_point(
+    args: Namespace, config_name: str, overrides: Sequence[str], problems: list[Problem]
+) -> Any:
     """Composes with Hydra; a message of Hydra becomes a problem."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
-    extra = [f"hydra.searchpath=[file://{folder}]" for folder in _folders(args)[1:]]
+    extra = [f"hydra.searchpath=[file://{folder}]" for folder in folders_of(args)[1:]]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
@@ -190,14 +192,14 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
       InvalidInput: every mistake of every point, once each.
     """
     problems: list[Problem] = []
-    folders = _folders(args)
+    folders = folders_of(args)
     axes = _parsed(args.overrides, folders, problems)
     for axis in axes:
         if len(axis.values) > 1 and not args.multirun:
             problems.append(Problem(axis.key, f"has {len(axis.values)} values.", "Add -m to run a sweep."))
     groups = [g for axis in axes if axis.is_group for g in [_check_group(axis, folders, problems)] if g]
     own = [text for axis in axes if axis.key.startswith("hydra.") for text in axis.texts[:1]]
-    base = _compose(args, config_name, [*(g.texts[0] for g in groups), *own], problems)
+    base = compose_point(args, config_name, [*(g.texts[0] for g in groups), *own], problems)
     if base is None:
         raise InvalidInput(SUBJECT, problems)
     # Axes that a preset sweeps over stand before those of the command line, and yield to them.
@@ -212,7 +214,7 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
     for picks in _one_at_a_time([len(g.values) for g in groups]):
         chosen = [group.texts[pick] for group, pick in zip(groups, picks)]
         composed = (
-            base if not any(picks) and not swept else _compose(args, config_name, chosen + own, problems)
+            base if not any(picks) and not swept else compose_point(args, config_name, chosen + own, problems)
         )
         if composed is None:
             continue

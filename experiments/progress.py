@@ -52,35 +52,59 @@ class StepLog:
         done, total = progress.steps_done, progress.steps
         if self.bar.total != total:
             self.bar.reset(total)
-        self.bar.update(done - self.bar.n)
         spent = self.curve.get(done)
         if spent is not None and math.isfinite(spent):
             self.tracker.metric("privacy/epsilon", spent, done)
             self.bar.set_postfix_str(f"epsilon so far {spent:.3f}", refresh=False)
+        self.bar.update(done - self.bar.n)
         if done % max(1, total // _LOSSES) == 0 or done == total:
             self.tracker.metrics(
                 {f"internal/{name}": value for name, value in progress.internal.items()}, done
             )
 
 
+class _Lines:
+    """Turns a bar's redrawing into lines of their own, for jobs that share a terminal, and for log files."""
+
+    _place = ""  # where the bar stood when it was last written
+
+    def write(self, text: str) -> None:
+        line = text.replace("\r", "").strip()
+        place = line.split(" steps")[0]
+        if line and place != self._place:
+            self._place = place
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 @contextmanager
-def shown(label: str, tracker: Tracker, plan: Plan, *, bar: bool) -> Iterator[StepLog]:
-    """Shows a bar for as long as the block lasts.
+def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool) -> Iterator[StepLog]:
+    """Shows a bar for as long as the block lasts, where something is trained.
 
     Args:
       label: what stands before the bar.
-      bar: draw it; parallel jobs would write over each other's.
+      alone: no other job writes to the terminal, so the bar may move in place; else it comes line by line.
     """
     from tqdm import tqdm
 
     start = time.perf_counter()
+    in_place = alone and sys.stderr.isatty()
+    steps = plan.training.steps if plan.training else None
+    every = (
+        {"mininterval": 0.1}
+        if in_place
+        else {"mininterval": 2.0, "maxinterval": math.inf, "miniters": max(1, (steps or 5) // 5)}
+    )
     line = tqdm(
-        total=plan.training.steps if plan.training else None,
+        total=steps,
         desc=label,
-        unit="step",
-        disable=not bar,
-        mininterval=0.1 if sys.stderr.isatty() else 5.0,
+        disable=not plan.request.trains,
+        file=None if in_place else _Lines(),
         bar_format=_BAR,
+        **every,
     )
     try:
         with line:

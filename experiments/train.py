@@ -105,8 +105,7 @@ def _fit(
     from experiments.progress import shown
 
     table = PrivateTable(train, schema)
-    bar = plan.request.trains and not sweep.runs_beside_others()
-    with shown(label_of(config), tracker, plan, bar=bar) as on_step:
+    with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
         return pipeline.run(table, recipe_of(config), folder, on_step=on_step)
 
 
