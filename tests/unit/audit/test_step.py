@@ -56,7 +56,7 @@ def test_every_back_end_is_audited_alike():
 @pytest.mark.parametrize("name", sorted(BREAKS))
 def test_broken_step_is_called_a_violation(name):
     plan = example_plan(1.376)
-    result = audit_whitebox(plan, actual=BREAKS[name](plan), config=WhiteboxConfig(m=500, alpha=1e-3))
+    result = audit_whitebox(plan, actual=BREAKS[name](plan), config=WhiteboxConfig(m=1000, alpha=0.05))
     assert result.verdict is (Verdict.VIOLATION if name != "noise_over_1.25" else result.verdict)
 
 
