@@ -83,6 +83,13 @@ def test_a_file_gives_back_the_same_schema_and_digest(schema, tmp_path_factory):
     assert hash(again) == hash(schema)
 
 
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "a\u2029", "\n", "\t", "\ufeff", "a\r\nb"])
+def test_line_breaks_of_every_script_survive_the_file(text, tmp_path):
+    schema = Schema(columns=(Categorical(name="a", values=(text, "b")),), missing=(text,))
+    schema.dump(tmp_path / "s.yaml")
+    assert Schema.load(tmp_path / "s.yaml") == schema
+
+
 def test_types_of_values_survive_the_file(tmp_path):
     kinds = [(True, False), (1, 0), (1.0, 0.5), ("1", "0")]
     schema = Schema(columns=tuple(Categorical(name=str(i), values=v) for i, v in enumerate(kinds)))
