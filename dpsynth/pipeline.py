@@ -162,12 +162,16 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
     questions = method.questions(recipe.settings, schema, private=private)
+    trains = method.trains
+    if hasattr(method, "trains_with"):  # settings decide
+        trains = method.trains_with(recipe.settings, private=private)
     return Request(
-        trains=method.trains,
+        trains=trains,
+        measures=getattr(method, "measures", True),
         num_marginals=len(questions),
         num_refined=num_refined(schema) if questions else 0,
         crossed=crossing(schema) if questions else None,
-        num_parameters=_num_parameters(method, schema, recipe) if method.trains and private else None,
+        num_parameters=_num_parameters(method, schema, recipe) if trains and private else None,
     )
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.sequence_questions import SequenceQuestion
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
+from dpsynth.generators.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,17 @@ class Config:
             raise ValueError(" ".join(broken))
 
 
-class Generator:
+class Generator(Untrained):
     """Simulates numbers by ARIMA(p, d, q) with innovations; codes, attributes and lengths are uniform.
 
-    Formal guarantee: uses the schema's declared facts and the configuration alone, so it spends nothing; a
-    plan may still buy what the schema leaves open.
+    Formal guarantee: uses the schema's declared facts and the configuration alone, so it spends nothing and
+    is released at epsilon 0; what the schema leaves open (bounds, values, the number of units) is bought.
     Source: Box & Jenkins (1970), chapter 4.
     """
 
     name: ClassVar[str] = "arima"
-    trains: ClassVar[bool] = False
     sequential: ClassVar[bool] = True
+    measures: ClassVar[bool] = False
 
     @classmethod
     def encoder(
@@ -72,18 +72,6 @@ class Generator:
         self, config: Config, encoder: SequenceEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder = config, encoder
-
-    def to(self, device: Any) -> Generator:
-        return self
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
-
-    def fit_public(self) -> None:
-        """Nothing to fit."""
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random, layout = np.random.default_rng(seed), self.encoder.layout
@@ -104,13 +92,6 @@ class Generator:
                 features[:, :, i] = random.integers(0, segment.size, (num, layout.max_length))
         lengths = random.integers(layout.min_length, layout.max_length + 1, num)
         return layout.join(attributes, np.zeros((num, 0)), lengths, features)
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if state:
-            raise ValueError("Expected no weights for arima.")
 
 
 def simulate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -20,6 +21,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem, nearest
 
+_METHOD = re.compile(r"^class Generator(\(Untrained\))?:", re.MULTILINE)
 _ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
 
 
@@ -84,7 +86,7 @@ class Generator(Protocol):
 def generator_names() -> tuple[str, ...]:
     """Names of all methods: the modules of this package that define a `Generator`; imports none of them."""
     names = (item.name for item in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in names if "\nclass Generator:" in _source(name)))
+    return tuple(sorted(name for name in names if _METHOD.search(_source(name))))
 
 
 def _source(name: str) -> str:

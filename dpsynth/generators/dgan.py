@@ -33,9 +33,9 @@ class Config:
         divisor that leaves at most 50 LSTM steps.
       cuda: use a GPU if there is one (`DGAN` class; in a run `training.device` decides).
       mixed_precision_training: bfloat16 on a GPU, without privacy only.
-      batch_size: of training without privacy, and of generator steps under privacy.
+      batch_size: of training without privacy.
       epochs: of training without privacy through the `DGAN` class; in a run `training.epochs` decides.
-      discriminator_rounds: critic rounds per generator step; under privacy, private steps per public one.
+      discriminator_rounds: critic rounds per generator step, without privacy.
       discriminator_num_layers, discriminator_num_units: of both critics (5 and 200 are the published ones).
       representation: None is `bins` with differential privacy and `scaled` without.
       private_loss: `hinge` or `wasserstein`, of the private critics.
@@ -43,10 +43,13 @@ class Config:
         generated samples.
       private_discriminator_num_layers, private_discriminator_num_units: of the private critics; a smaller
         network drowns in less noise.
-      anchor: buy histograms and anchor the generator to them under privacy; off leaves DP-SGD alone.
-      adversarial_weight, anchor_weight: of the generator's two losses under privacy.
+      private_discriminator_rounds: private steps per generator step.
+      private_batch_size: of generator steps under privacy.
+      adversarial_weight: of the critics in the generator's loss under privacy; 0 trains none, and the whole
+        budget buys histograms. Where this and the next are above 0, `privacy.marginals_share` divides it.
+      anchor_weight: of bought histograms beside the critics under privacy; 0 buys none.
       anchor_steps: generator steps on bought histograms alone, before private training; they are free.
-      anchor_batch_size, anchor_learning_rate: of these steps.
+      anchor_learning_rate: of these steps.
       lags: distances at which pairs of a feature with itself are bought.
       feature_pairs, attribute_features: buy pairs of features at one step; of attributes and features.
     """
@@ -87,11 +90,11 @@ class Config:
     private_penalty_share: float = 0.1
     private_discriminator_num_layers: int = 2
     private_discriminator_num_units: int = 100
-    anchor: bool = True
+    private_discriminator_rounds: int = 1
+    private_batch_size: int = 256
     adversarial_weight: float = 1.0
     anchor_weight: float = 1.0
     anchor_steps: int = 1000
-    anchor_batch_size: int = 256
     anchor_learning_rate: float = 1e-2
     lags: tuple[int, ...] = (1, 2, 4)
     feature_pairs: bool = True
@@ -101,7 +104,7 @@ class Config:
         counts = (
             "attribute_noise_dim feature_noise_dim attribute_num_units feature_num_layers feature_num_units "
             "batch_size epochs discriminator_rounds generator_rounds discriminator_num_units "
-            "private_discriminator_num_units"
+            "private_discriminator_num_units private_discriminator_rounds private_batch_size"
         )
         rates = "generator_learning_rate discriminator_learning_rate attribute_discriminator_learning_rate"
         broken = [
@@ -117,6 +120,8 @@ class Config:
         ):
             if getattr(self, name) not in choices:
                 broken.append(f"Expected {name}={getattr(self, name)!r} to be one of {choices}.")
+        if not (self.adversarial_weight > 0 or self.anchor_weight > 0):
+            broken.append("Expected adversarial_weight or anchor_weight above 0: nothing would be learnt.")
         length, part = self.max_sequence_len, self.sample_len
         if part is not None and (part < 1 or (length is not None and length % part)):
             broken.append(f"Expected sample_len={part} to divide max_sequence_len={length}.")
@@ -149,8 +154,9 @@ class Generator:
     sequential: ClassVar[bool] = True
 
     @classmethod
-    def representation(cls, config: Config, private: bool) -> str:
-        return config.options(private).representation
+    def trains_with(cls, config: Config, *, private: bool) -> bool:
+        """Whether anything is trained on units; without critics histograms are all that is bought."""
+        return not private or config.adversarial_weight > 0
 
     @classmethod
     def encoder(
@@ -162,7 +168,8 @@ class Generator:
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[SequenceQuestion, ...]:
         """Histograms worth buying as an anchor; none for scalars or without privacy. Public."""
-        if not (private and config.anchor and cls.representation(config, private) == "bins"):
+        bins = config.options(private).representation == "bins"
+        if not (private and bins and config.anchor_weight > 0):
             return ()
         return default_questions(
             schema,
@@ -182,6 +189,7 @@ class Generator:
         if private and config.mixed_precision_training:
             rule = "mixed_precision_training does not go with differential privacy."
             raise InvalidInput("the configuration", [Problem("generator", rule, "Set it to false.")])
+        self.trains = self.trains_with(config, private=private)
         with seeded(seed):
             self.net = SequenceGenerator(
                 layout,

@@ -177,6 +177,7 @@ class PrivateObjective:
         self._private_step = self.private.optimizer(config)
         self._generator_step = generator_optimizer(net, config)
         self._fakes: tuple[Tensor, Tensor] | None = None
+        self._made: tuple[Generated, tuple[Tensor, Tensor]] | None = None  # fakes for both sides of a step
 
     def private_optimizer(self) -> torch.optim.Optimizer:
         return self._private_step
@@ -189,8 +190,7 @@ class PrivateObjective:
         return torch.stack(losses).sum(0)
 
     def generated_losses(self, num: int, draw: torch.Generator) -> Tensor:
-        with torch.no_grad():
-            self._fakes = self._fake(num, draw)
+        self._fakes = self._fakes_for_critics(num, draw)
         losses = [self._judge(score) for score in self.private.scores(*self._fakes)]
         return torch.stack(losses).sum(0)
 
@@ -209,12 +209,12 @@ class PrivateObjective:
         """Nothing to project: the penalty bounds the slope."""
 
     def public_step(self, step: int, draw: torch.Generator) -> None:
-        if (step + 1) % self.config.discriminator_rounds:
+        if (step + 1) % self.config.private_discriminator_rounds:
             return
-        self.net.train()
         for _ in range(self.config.generator_rounds):
-            made = self.net.generate(*self.net.noise(self.config.batch_size, draw), draw=draw)
-            loss = self.config.adversarial_weight * self.private.fooled(*self.net.judged(made, draw))
+            made, judged = self._made or self._fake(self.config.private_batch_size, draw)
+            self._made = None
+            loss = self.config.adversarial_weight * self.private.fooled(*judged)
             if self.anchor is not None:
                 loss = loss + self.config.anchor_weight * self.anchor.loss(made)
             self._generator_step.zero_grad(set_to_none=True)
@@ -225,9 +225,18 @@ class PrivateObjective:
         """Hinge: 0 once the score is right by 1, so gradients of well-judged units vanish; or the score."""
         return torch.relu(1.0 + margin) if self.config.private_loss == "hinge" else margin
 
-    def _fake(self, num: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _fakes_for_critics(self, num: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fresh fakes; where the generator moves after every private step, those of its own step to come."""
+        once = self.config.private_discriminator_rounds == 1 and num <= self.config.private_batch_size
+        with torch.set_grad_enabled(once):
+            made, judged = self._fake(self.config.private_batch_size if once else num, draw)
+        self._made = (made, judged) if once else None
+        return judged[0][:num].detach(), judged[1][:num].detach()
+
+    def _fake(self, num: int, draw: torch.Generator) -> tuple[Generated, tuple[Tensor, Tensor]]:
         self.net.train()
-        return self.net.judged(self.net.generate(*self.net.noise(num, draw), draw=draw), draw)
+        made = self.net.generate(*self.net.noise(num, draw), draw=draw)
+        return made, self.net.judged(made, draw)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self._private_step, self._generator_step]
@@ -293,7 +302,7 @@ def anchor_steps(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     net.train()
     for _ in range(steps):
-        made: Generated = net.generate(*net.noise(config.anchor_batch_size, draw), draw=draw)
+        made: Generated = net.generate(*net.noise(config.private_batch_size, draw), draw=draw)
         loss = anchor.loss(made)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

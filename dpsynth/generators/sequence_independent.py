@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes
@@ -15,6 +14,7 @@ from dpsynth.data.sequence_names import attribute_names, feature_names
 from dpsynth.data.sequence_questions import LENGTH, STEP, SequenceQuestion
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
+from dpsynth.generators.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,13 @@ class Config:
     """Nothing to choose."""
 
 
-class Generator:
+class Generator(Untrained):
     """Samples each feature at each step from its bought histogram; all dependence is lost.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
     """
 
     name: ClassVar[str] = "sequence_independent"
-    trains: ClassVar[bool] = False
     sequential: ClassVar[bool] = True
 
     @classmethod
@@ -51,18 +50,6 @@ class Generator:
         self.encoder = encoder
         self.marginals = SequenceMarginals(encoder.layout, statistics.marginals)
 
-    def to(self, device: Any) -> Generator:
-        return self
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
-
-    def fit_public(self) -> None:
-        """Nothing to fit."""
-
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random, layout = np.random.default_rng(seed), self.encoder.layout
         fixed = self.encoder.encode_attributes(conditions or {}, num)
@@ -78,10 +65,3 @@ class Generator:
                 features[:, step, i] = draw_codes(np.tile(by_step[step], (num, 1)), random)
         lengths = self.marginals.draw_lengths(num, random)
         return layout.join(attributes, np.zeros((num, 0)), lengths, features)
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if state:
-            raise ValueError("Expected no weights for sequence_independent.")

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy import special
-from torch import Tensor
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes
 from dpsynth.data.sequence_questions import SequenceQuestion, default_questions
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
+from dpsynth.generators.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Config:
             raise ValueError(f"Expected ridge={self.ridge} above 0.")
 
 
-class Generator:
+class Generator(Untrained):
     """x_t = B a + y_t, y_t = D y_(t-1) + e_t: normal scores of features x given attributes a; D diagonal.
 
     Codes are the quantiles of the scores under each step's bought histogram, so margins are as bought. The
@@ -45,7 +45,6 @@ class Generator:
     """
 
     name: ClassVar[str] = "var"
-    trains: ClassVar[bool] = False
     sequential: ClassVar[bool] = True
 
     @classmethod
@@ -101,18 +100,6 @@ class Generator:
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         return (vectors * np.maximum(values, self.config.ridge)) @ vectors.T
 
-    def to(self, device: Any) -> Generator:
-        return self
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
-
-    def fit_public(self) -> None:
-        """Everything is computed at construction."""
-
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random, layout = np.random.default_rng(seed), self.encoder.layout
         codes = np.zeros((num, len(layout.attributes)))
@@ -139,13 +126,6 @@ class Generator:
                 features[:, step, i] = _quantiles((mean + state)[:, i] / scale[i], steps[i][step], random)
         lengths = self.marginals.draw_lengths(num, random)
         return layout.join(codes, np.zeros((num, 0)), lengths, features)
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if state:
-            raise ValueError("Expected no weights for var.")
 
 
 def _scores(shares: np.ndarray) -> np.ndarray:

@@ -48,6 +48,10 @@ def solve(
 ) -> Plan:
     """Gives every purchase its noise so that the composed epsilon meets the guarantee from below."""
     epsilon, delta = guarantee.epsilon, guarantee.delta
+    if epsilon == 0.0:  # nothing is bought
+        return Plan(
+            guarantee=guarantee, events=(), training=None, epsilon=0.0, num_units=num_units, request=request
+        )
     failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in drafts)
     total = _total_noise(epsilon, failure.delta_left(delta))
     shares = _stage_shares(privacy, drafts, request)

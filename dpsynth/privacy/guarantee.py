@@ -16,7 +16,7 @@ class Guarantee:
     cap) and all sets S of Releases, P(S | table) <= exp(epsilon) * P(S | neighbour) + delta.
 
     Args:
-      epsilon: public, above 0.
+      epsilon: public; 0 where nothing is read.
       delta: public, in (0, 1).
       unit: public: "row", or the name of the column that names the entity.
       max_rows: public: the cap of rows per unit, enforced before anything is read.
@@ -29,8 +29,8 @@ class Guarantee:
     neighbours: str = NEIGHBOURS
 
     def __post_init__(self):
-        if not (math.isfinite(self.epsilon) and self.epsilon > 0.0):
-            raise ValueError(f"Expected epsilon={self.epsilon} above 0 and finite.")
+        if not (math.isfinite(self.epsilon) and self.epsilon >= 0.0):
+            raise ValueError(f"Expected epsilon={self.epsilon} to be finite and at least 0.")
         if not 0.0 < self.delta < 1.0:
             raise ValueError(f"Expected delta={self.delta} in (0, 1).")
         if self.max_rows < 1:

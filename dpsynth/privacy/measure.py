@@ -68,6 +68,8 @@ def measure(
     bounds = undeclared_bounds(shop) if "columns/range" in plan else {}
     values = undeclared_values(shop) if "columns/values" in plan else {}
     domain = fine_domain(schema, bounds, values, max_cells=fine_cells)
+    if "columns/histograms" not in plan:
+        return Statistics(num_units=num_units, num_rows=num_units, domain=domain, fine={})
     crossed: dict[str, Marginal] = {}
     if schema.sequence is not None:  # counts are entities
         fine, num_rows = entity_histograms(shop, domain), num_units

@@ -31,6 +31,7 @@ class Request:
 
     Args:
       trains: it has a private network, trained by DP-SGD.
+      measures: it uses the 1-way histograms; a simulator of declared processes does not.
       num_marginals: number of joint histograms to buy beside the 1-way ones.
       num_refined: number of joint histograms to buy afterwards, chosen by the answers to the first.
       crossed: the column (the target) whose cells cross the 1-way histograms of the others, or None.
@@ -38,6 +39,7 @@ class Request:
     """
 
     trains: bool
+    measures: bool = True
     num_marginals: int = 0
     num_refined: int = 0
     crossed: str | None = None
@@ -212,7 +214,8 @@ def make_plan(
     events at the declared delta lies in [0.995 * epsilon, epsilon] (with a given noise multiplier: at most
     the declared one).
     Edge cases: a public number of units needs no count, declared bounds and values need no purchase, a
-    generator without private training gives its share to the last other stage.
+    generator without private training gives its share to the last other stage; where nothing is bought, the
+    guarantee is epsilon 0.
 
     Args:
       num_units: approximate, public; defaults to the schema's.
@@ -230,7 +233,8 @@ def make_plan(
     drafts = _drafts(privacy, schema, request, num_units)
     if not privacy.private:
         return budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
-    guarantee = Guarantee(epsilon=privacy.total_epsilon, delta=privacy.delta, **unit)
+    spends = bool(drafts) or request.trains
+    guarantee = Guarantee(epsilon=privacy.total_epsilon if spends else 0.0, delta=privacy.delta, **unit)
     return budget.solve(privacy, training, guarantee, drafts, num_units, request)
 
 
@@ -297,6 +301,8 @@ def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units:
     if open_values:
         about = f"values of {', '.join(open_values)} that enough units share"
         drafts.append(columns("columns/values", len(open_values), about, _FAILURE_SHARE * privacy.delta))
+    if not request.measures:
+        return drafts
     num = len(schema.modelled)
     about = f"histograms of {num} columns"
     if request.crossed and num > 1:  # the target's own histogram is a sum of the others'

@@ -40,9 +40,9 @@ def describe_plan(plan: Plan, num_columns: int | None = None) -> str:
     lines = [
         f"Claim: {guarantee.claim}. {protects}. Band: {guarantee.band}.",
         "",
-        *_event_table(plan),
+        *(_event_table(plan) if plan.events else ["Buys nothing: no private row is read."]),
     ]
-    if plan.private:
+    if plan.private and plan.events:
         lines += [
             "",
             f"All together: epsilon={plan.epsilon:.4f} of {guarantee.epsilon:g}, delta={guarantee.delta:g}.",
@@ -169,7 +169,9 @@ def warnings(plan: Plan) -> Iterator[Advice]:
 
 
 def _size_warnings(plan: Plan) -> Iterator[Advice]:
-    histograms = noise_to_signal(plan, plan.event("columns/histograms"))
+    histograms = None
+    if "columns/histograms" in plan:
+        histograms = noise_to_signal(plan, plan.event("columns/histograms"))
     if histograms is not None and histograms > 1.0:
         yield Advice(
             problem=f"Noise is {histograms:.1f} times the content of an average cell: too few units.",

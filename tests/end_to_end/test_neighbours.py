@@ -24,14 +24,18 @@ from dpsynth.privacy import measure as measuring
 from dpsynth.privacy import training
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.noise import FixedEntropy
+from tests.support import panels
 from tests.support.swamped import SwampedEntropy
 from tests.support.worlds import SCHEMA, make_table
 
-TABULAR = [n for n in generator_names() if not getattr(load_generator(n).Generator, "sequential", False)]
+SEQUENTIAL = [n for n in generator_names() if getattr(load_generator(n).Generator, "sequential", False)]
+TABULAR = [n for n in generator_names() if n not in SEQUENTIAL]
 OPEN = SCHEMA.with_columns(Integer(name="age", min=None, max=None))  # bounds of age are bought
 
 
-SHORT = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 2_000}  # what is free may be short
+OPEN_SEQUENCES = panels.SCHEMA.with_columns(replace(panels.SCHEMA.column("wage"), min=None, max=None))
+# what is free may be short
+SHORT = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 2_000, "private_batch_size": 16}
 
 
 def recipe(name: str) -> pipeline.Recipe:
@@ -65,19 +69,28 @@ def runs(tmp_path):
 
     def leave(name: str, table: pd.DataFrame) -> dict[str, bytes]:
         folder = tmp_path / str(next(count))
-        pipeline.run(PrivateTable(table, OPEN), recipe(name), folder, entropy=SwampedEntropy())
+        schema = OPEN_SEQUENCES if name in SEQUENTIAL else OPEN
+        pipeline.run(PrivateTable(table, schema), recipe(name), folder, entropy=SwampedEntropy())
         return leftovers(folder)
 
     return leave
 
 
 TABLE = make_table(60)
+SEQUENCES = panels.panel(25)
+LARGEST = SEQUENCES.loc[SEQUENCES["wage"].idxmax(), "who"]  # of a column whose bounds are bought
+WITHOUT_ENTITY = [SEQUENCES[SEQUENCES["who"] != who] for who in (SEQUENCES["who"].iloc[0], LARGEST)]
 NEIGHBOURS = (TABLE.iloc[1:], TABLE.drop(index=int(TABLE["age"].idxmax())))
 
 
 @pytest.mark.parametrize("name", TABULAR)
 def test_nothing_unpaid_follows_one_unit(name, runs):
     assert check_invariance(lambda table: runs(name, table), TABLE, NEIGHBOURS) == []
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_nothing_unpaid_follows_one_entity(name, runs):
+    assert check_invariance(lambda table: runs(name, table), SEQUENCES, WITHOUT_ENTITY) == []
 
 
 def test_charged_answers_do_follow_the_data(tmp_path):
@@ -125,7 +138,8 @@ def leak_rows(monkeypatch):
 
     def with_row(generator, recipe, statistics, synthetic, ledger, entropy):
         synthetic = synthetic.copy()
-        synthetic.iloc[0] = SEEN["table"].iloc[0]
+        real = SEEN["table"].columns.drop("who", errors="ignore")  # keys are made anew
+        synthetic.loc[0, real] = SEEN["table"].loc[0, real]
         return honest(generator, recipe, statistics, synthetic, ledger, entropy)
 
     monkeypatch.setattr(pipeline, "_release", with_row)
@@ -142,21 +156,23 @@ def leak_steps(monkeypatch):
     monkeypatch.setattr(training, "train", wired)
 
 
-PLANTS = {
-    leak_bounds: "independent",
-    leak_count: "independent",
-    leak_vocabulary: "independent",
-    leak_rows: "independent",
-    leak_steps: "tvae",
-}
+PLANTS = [
+    (leak_bounds, "independent"),
+    (leak_count, "independent"),
+    (leak_vocabulary, "independent"),
+    (leak_rows, "independent"),
+    (leak_steps, "tvae"),
+    (leak_rows, "sequence_independent"),
+]
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
-def test_a_planted_leak_is_caught(plant, runs, monkeypatch):
+@pytest.mark.parametrize("plant, name", PLANTS, ids=lambda part: getattr(part, "__name__", part))
+def test_a_planted_leak_is_caught(plant, name, runs, monkeypatch):
     plant(monkeypatch)
 
     def leave(table: pd.DataFrame) -> dict[str, bytes]:
         SEEN["table"] = table.reset_index(drop=True)
-        return runs(PLANTS[plant], table)
+        return runs(name, table)
 
-    assert check_invariance(leave, TABLE, NEIGHBOURS) != []
+    tables = (SEQUENCES, WITHOUT_ENTITY) if name in SEQUENTIAL else (TABLE, NEIGHBOURS)
+    assert check_invariance(leave, *tables) != []

@@ -16,7 +16,7 @@ from dpsynth.generators.dgan_objective import Critics
 from dpsynth.privacy.clipping import BookKeeper
 from dpsynth.privacy.validation import validate_objective
 
-SMALL = {"attribute_num_units": 8, "feature_num_units": 8, "batch_size": 16, "anchor_batch_size": 64}
+SMALL = {"attribute_num_units": 8, "feature_num_units": 8, "batch_size": 16, "private_batch_size": 64}
 # Gretel's DGANConfig, read in its source; None are fields without a default there or taken from the schema
 PUBLISHED = {
     "attribute_noise_dim": 10,
@@ -247,7 +247,7 @@ def test_private_objective_keeps_units_apart_and_has_one_joint_module():
 
 
 def test_private_public_steps_read_no_unit_and_move_the_generator_only():
-    generator, _ = made(private=True, discriminator_rounds=2)
+    generator, _ = made(private=True, private_discriminator_rounds=2)
     objective = generator.objective()
     before = {k: v.clone() for k, v in generator.net.state_dict().items()}
     critics = [p.clone() for p in objective.private.parameters()]
@@ -357,7 +357,7 @@ def test_questions_are_public_and_none_without_privacy_or_for_scalars():
     config = Config(lags=(1,))
     assert Generator.questions(config, SCHEMA, private=True) == default_questions(SCHEMA, lags=(1,))
     assert Generator.questions(config, SCHEMA, private=False) == ()
-    assert Generator.questions(Config(anchor=False), SCHEMA, private=True) == ()
+    assert Generator.questions(Config(anchor_weight=0), SCHEMA, private=True) == ()
     assert Generator.questions(Config(representation="scaled"), SCHEMA, private=True) == ()
 
 

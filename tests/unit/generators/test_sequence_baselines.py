@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 from dataclasses import replace
 
@@ -5,12 +6,17 @@ import numpy as np
 import pytest
 from panels import CALENDAR, SCHEMA, exact, panel
 
+from dpsynth import pipeline
 from dpsynth.data.statistics import Marginal
+from dpsynth.data.table import PrivateTable
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.panel import make_panel
 from dpsynth.evaluation.sequences import autocorrelations
 from dpsynth.generators.arima import Config as ArimaConfig
 from dpsynth.generators.arima import simulate
+from dpsynth.generators.sequence_independent import Config as FloorConfig
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.verify import verify
 
 NAMES = ["sequence_independent", "var", "arima"]
 
@@ -78,6 +84,37 @@ def test_arima_follows_its_parameters():
     assert np.corrcoef(path[:, 2], path[:, 3])[0, 1] == pytest.approx(first, abs=0.04)
     walk = simulate(ArimaConfig(ar=(), d=1, mean=0.0), 4000, 5, rng)
     assert np.allclose(walk.var(axis=0), 0.1**2 * np.arange(1, 6), rtol=0.15)
+
+
+def test_arima_is_released_at_epsilon_zero_and_reads_nothing(tmp_path):
+    class Unreadable(PrivateTable):
+        def read(self, receipt):
+            raise AssertionError("a private row was read")
+
+    recipe = pipeline.Recipe(
+        generator="arima", settings=ArimaConfig(), privacy=PrivacyConfig(), training=TrainingConfig()
+    )
+    plan = pipeline.plan(SCHEMA, recipe)
+    assert plan.events == () and plan.epsilon == 0.0 and "Buys nothing" in plan.table()
+    release = pipeline.run(Unreadable(panel(30), SCHEMA), recipe, tmp_path).release
+    assert release.claim == "epsilon=0, delta=1e-05" and len(release.ledger) == 1
+    assert release.synthetic.who.nunique() == 100  # the schema's public number
+    assert all(check.passed for check in verify(tmp_path / "release").checks)
+    floor = dataclasses.replace(recipe, generator="sequence_independent", settings=FloorConfig())
+    with pytest.raises(AssertionError, match="was read"):  # the broken twin: a method that does measure
+        pipeline.run(Unreadable(panel(30), SCHEMA), floor, tmp_path / "floor")
+
+
+def test_arima_buys_what_the_schema_leaves_open():
+    recipe = pipeline.Recipe(
+        generator="arima", settings=ArimaConfig(), privacy=PrivacyConfig(), training=TrainingConfig()
+    )
+    (event,) = pipeline.plan(replace(SCHEMA, num_units=None), recipe).events
+    assert event.name == "count"
+    open_wage = SCHEMA.with_columns(replace(SCHEMA.column("wage"), min=None, max=None))
+    plan = pipeline.plan(open_wage, recipe)
+    assert [e.name for e in plan.events] == ["columns/range", "columns/narrow"]
+    assert 0.99 < plan.epsilon <= plan.guarantee.epsilon == 1.0
 
 
 def test_arima_reads_no_statistics_of_declared_columns():
