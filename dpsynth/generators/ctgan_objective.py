@@ -116,7 +116,7 @@ class Players:
     def _condition_loss(self, logits: Tensor, choice: Choice) -> Tensor:
         """Cross-entropy of the cell that was asked for."""
         asked = self.conditions.write(logits.new_zeros(len(logits), self.segments.packed_width), choice)
-        losses = self.segments.cross_entropy(logits, asked)
+        losses = self.segments.cross_entropy(logits, self.segments.targets(asked))
         return losses.gather(1, self.conditions.onehots[choice.columns].unsqueeze(1)).mean()
 
     def join(self, rows: Tensor, choice: Choice | None) -> Tensor:

@@ -46,14 +46,16 @@ class Objective:
         return self.segments.example_units(num, self._rows_per_unit, draw)
 
     def unit_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
-        rows = self.segments.expand(units)
+        cells = self.segments.targets(units)
+        rows = self.segments.expand(units, cells)
         mean, log_variance = self.private.encoder(rows)
-        latents = mean + (0.5 * log_variance).exp() * normal(mean.shape, draw)
-        logits = self.private.decoder(latents)
-        reconstruction = self.segments.cross_entropy(logits, units).sum(dim=-1)
+        stddev = (0.5 * log_variance).exp()
+        logits = self.private.decoder(torch.addcmul(mean, stddev, normal(mean.shape, draw)))
+        reconstruction = self.segments.cross_entropy(logits, cells).sum(dim=-1)
         if self.private.decoder.stddev is not None:
             reconstruction = reconstruction + self._scalar_losses(logits, rows)
-        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(dim=-1)
+        squares = torch.addcmul(mean * mean, stddev, stddev) - log_variance
+        divergence = 0.5 * (squares.sum(dim=-1) - mean.shape[-1])
         return per_unit(self.config.loss_factor * reconstruction + divergence, units)
 
     def _scalar_losses(self, logits: Tensor, rows: Tensor) -> Tensor:

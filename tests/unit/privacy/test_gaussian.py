@@ -56,19 +56,52 @@ def test_every_place_is_filled_at_any_length(num):
     assert bool(torch.isfinite(NormalStream().fill_(out)).all())
 
 
-def test_the_extreme_words_give_finite_draws_out_to_nine():
-    stream = NormalStream()
-    words = torch.tensor([0, -(2**31), 2**31 - 1, -1], dtype=torch.int32)
-    high, low = torch.meshgrid(words, words, indexing="ij")
-    num = high.numel()
-    stream._words[: 3 * num] = torch.cat(
-        [high.reshape(-1), low.reshape(-1), torch.zeros(num, dtype=torch.int32)]
-    )
+class Words:
+    """In place of the cipher: gives out the words that it was handed."""
+
+    def __init__(self, word: int):
+        self._word = word
+
+    def update(self, zeros: bytes) -> bytes:
+        return np.full(len(zeros) // 4, self._word, dtype=np.int32).tobytes()
+
+
+def radii(lots: list[int], low: int) -> torch.Tensor:
+    """What the stream makes of these words for radii, at angle zero."""
+    stream, num = NormalStream(), len(lots)
+    stream._words[: 2 * num] = torch.tensor([*lots, *[0] * num], dtype=torch.int32)
+    stream._cipher = Words(low)
     out = torch.empty(2 * num)
-    stream._box_muller_(out, num)
-    assert bool(torch.isfinite(out).all())
-    assert 9.0 < float(out.abs().max()) < 9.6
-    assert float(out.abs().min()) == 0.0
+    stream._box_muller_(out)
+    assert float(out[num:].abs().max()) == 0.0
+    return out[:num]
+
+
+@pytest.mark.parametrize("low", [0, -(2**31), 2**31 - 1, -1])
+def test_the_extreme_words_give_finite_draws_out_to_nine(low):
+    found = radii([0, 1, -1, -(2**31), 2**31 - 1], low)
+    assert bool(torch.isfinite(found).all()) and bool((found >= 0.0).all())
+    assert float(found.min()) == 0.0 and float(found.max()) < 9.7
+    assert 6.5 < float(found[0]) and (low not in (0, -1) or 9.0 < float(found[0]))
+
+
+@pytest.mark.parametrize("low", [-(2**31), 0, 2**31 - 1])
+def test_radii_are_those_of_their_uniforms_in_and_out_of_the_tail(low):
+    lots = [1, 7, 1_000, 65_000, 65_535, 65_537, 10**6, 10**9, 2**31 - 1]
+    within = [(low + 0.5) * 2.0**-32 if lot < 65_536 else 0.0 for lot in lots]
+    exact = [math.sqrt(-2.0 * math.log((lot + more) * 2.0**-31)) for lot, more in zip(lots, within)]
+    both = radii(lots, low), radii([-lot for lot in lots], low)
+    for found in both:
+        np.testing.assert_allclose(found.double().numpy(), exact, rtol=2e-6, atol=4e-4)
+
+
+def test_refined_uniforms_fill_the_tail_without_gaps():
+    # Neighbouring lots: the highest refinement of one meets the lowest of the next.
+    for lot in (1, 2, 300, 65_534):
+        upper = radii([lot], 2**31 - 1).double()
+        lower = radii([lot + 1], -(2**31)).double()
+        assert abs(float(upper - lower)) < 1e-6
+    assert float(radii([0], -(2**31))) == float(radii([0], 2**31 - 1))  # |within|: zero is folded
 
 
 def test_two_streams_share_nothing():
