@@ -101,6 +101,9 @@ def run(
     import hydra
     from hydra._internal.utils import get_args_parser
 
+    from dpsynth.tracking import without_telemetry
+
+    without_telemetry()  # before any launcher starts what would call home
     args = get_args_parser().parse_args()
     asks_only = args.hydra_help or args.cfg or args.info or args.shell_completion
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))

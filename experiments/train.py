@@ -21,7 +21,7 @@ from experiments.points import FAILED, FINISHED, Point
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.data.schema import Schema
+    from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.metrics import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
     from dpsynth.tracking import Tracker
@@ -93,20 +93,17 @@ def _record(tracker: Tracker, config: RunConfig, run: Run, evaluation: Evaluatio
             {f"{metric.visibility}/{metric.name}{suffix}": value for suffix, value in known.items()}
         )
     tracker.artifacts(folder / "release", "release")
+    tracker.register(folder / "release")
     tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
 
 
-def _fit(
-    config: RunConfig, plan: Plan, train: pd.DataFrame, schema: Schema, folder: Path, tracker: Tracker
-) -> Run:
+def _fit(config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
-    from dpsynth.data.table import PrivateTable
     from experiments.progress import shown
 
-    table = PrivateTable(train, schema)
     with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
-        return pipeline.run(table, recipe_of(config), folder, on_step=on_step)
+        return pipeline.run(train, recipe_of(config), folder, on_step=on_step)
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
@@ -114,6 +111,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     from dpsynth import pipeline
     from dpsynth.data.datasets import load, load_schema
     from dpsynth.data.split import split
+    from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.metrics import evaluate
 
     text = plain_yaml(config)
@@ -121,19 +119,21 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.params(config.flat())
     tracker.text(text, "config.yaml")
     declared = load_schema(config.data)
-    tracker.dataset(config.data.name, declared.digest, declared.to_dict())
     plan = pipeline.plan(declared, recipe_of(config))
     tracker.tags({"dp.claim": plan.guarantee.claim, "dp.unit": plan.guarantee.unit})
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
-        train, holdout = split(frame, schema, config.holdout_share, config.seed)
-    run = _fit(config, plan, train, schema, folder, tracker)
+        tracker.dataset(config.data.name, PrivateTable(frame, schema))
+        train, holdout = (
+            PrivateTable(rows, schema) for rows in split(frame, schema, config.holdout_share, config.seed)
+        )
+    run = _fit(config, plan, train, folder, tracker)
     with tracker.timed("evaluate"):
         evaluation = evaluate(
             run.release.synthetic,
-            train,
-            holdout,
+            train.reveal("evaluation of the run on its training rows"),
+            holdout.reveal("evaluation of the run on its holdout rows"),
             schema,
             config.evaluation,
             config.seed,
@@ -141,7 +141,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         )
     _record(tracker, config, run, evaluation, folder)
     if schema.sequence is not None:
-        _draw_sequences(tracker, run.release.synthetic, train, schema, folder)
+        _draw_sequences(tracker, run.release.synthetic, train, folder)
     return Point(
         **_who(config),
         status=FINISHED,
@@ -153,15 +153,14 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     )
 
 
-def _draw_sequences(
-    tracker: Tracker, synthetic: pd.DataFrame, train: pd.DataFrame, schema: Schema, folder: Path
-) -> None:
+def _draw_sequences(tracker: Tracker, synthetic: pd.DataFrame, train: PrivateTable, folder: Path) -> None:
     """Draws sample paths, autocorrelations and lengths; internal, since they show real rows."""
     from dpsynth.report.sequences import sequence_pictures
 
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
-    for name, content in sequence_pictures(synthetic, train, schema).items():
+    real = train.reveal("pictures of the run's training sequences")
+    for name, content in sequence_pictures(synthetic, real, train.schema).items():
         (pictures / f"{name}.png").write_bytes(content)
     tracker.artifacts(pictures, "internal/pictures")
 
@@ -188,7 +187,7 @@ def job(node: DictConfig) -> float:
     if point is None:
         tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
         try:
-            with tracking.track(config.tracking, label_of(config), tags) as tracker:
+            with tracking.track(config.tracking, label_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
             failed = Point(

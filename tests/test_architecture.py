@@ -41,7 +41,8 @@ ALLOWED = {
         "dpsynth.pipeline",
     },
     "dpsynth.config": {"dpsynth.errors", "dpsynth.data"},
-    "dpsynth.tracking": {"dpsynth.errors"},
+    "dpsynth.serving": {"dpsynth.errors", "dpsynth.pipeline", "dpsynth.privacy"},
+    "dpsynth.tracking": {"dpsynth.errors", "dpsynth.data", "dpsynth.serving"},
     "dpsynth.report": {"dpsynth.errors", "dpsynth.types", "dpsynth.data", "dpsynth.evaluation"},
 }
 # Where a library may be named at all.

@@ -1,9 +1,4 @@
-"""MLflow, and nothing else, lives here: one store, one parent run per sweep, one child per point.
-
-A tracker is internal by nature: it is for the people who hold the data. Still, a number that was not paid for
-never goes under a `released/` name, and the names say which is which. The store is prepared once, by the
-process that starts the jobs, so that parallel jobs cannot race to create its tables.
-"""
+"""One run while it lasts: what it is called, what it records, how it ends."""
 
 from __future__ import annotations
 
@@ -11,109 +6,32 @@ import contextlib
 import functools
 import getpass
 import json
-import logging
-import os
 import re
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.salt import local_salt
 from dpsynth.errors import DpsynthError
+from dpsynth.tracking.config import TrackingConfig
+from dpsynth.tracking.store import import_mlflow, prepare
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.schema import Schema
+    from dpsynth.data.table import PrivateTable
 
 # `public` is declared, `released` was paid for, `internal` touched private data without paying.
 METRIC_NAMES = re.compile(r"(public|released|internal|privacy|audit|seconds|system)/.+")
 _BATCH = 500  # MLflow accepts 1000 metrics in one call
 _LONGEST_PARAM = 6000
 _LONGEST_SCHEMA = 60_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Where runs are recorded.
-
-    Args:
-      name: `mlflow`, or `none` to record nothing.
-      uri: the MLflow store; SQLite in the working directory by default, or `postgresql://...`, `http://...`.
-      experiment: the study's name.
-      run_name: the run's name; None composes one from the generator and the claim.
-      parent_run_id: the sweep's run; set by the process that starts the jobs.
-      flush_seconds: how long metrics may wait to be written together.
-    """
-
-    name: Literal["mlflow", "none"] = "mlflow"
-    uri: str = "sqlite:///mlflow.db"
-    experiment: str = "dpsynth"
-    run_name: str | None = None
-    parent_run_id: str | None = None
-    flush_seconds: float = 5.0
-
-    def __post_init__(self):
-        if not self.experiment.strip():
-            raise ValueError("Expected tracking.experiment to be a name, got an empty one.")
-        if self.flush_seconds < 0:
-            raise ValueError(f"Expected tracking.flush_seconds={self.flush_seconds} to be at least 0.")
-
-    def absolute(self) -> TrackingConfig:
-        """Returns the same store named so that a job in another working directory finds it."""
-        prefix = "sqlite:///"
-        path = self.uri.removeprefix(prefix)
-        if not self.uri.startswith(prefix) or path.startswith("/") or path in ("", ":memory:"):
-            return self
-        return replace(self, uri=prefix + str(Path(path).resolve()))
-
-
-def _mlflow() -> Any:
-    """Imports MLflow late (it takes seconds) and with its usage telemetry off, unless the user chose."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.pop("MLFLOW_RUN_ID", None)  # an outer run's id would capture ours
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    import mlflow
-
-    return mlflow
-
-
-@contextlib.contextmanager
-def _only_one_process(config: TrackingConfig) -> Iterator[None]:
-    """Holds a lock beside a SQLite store; other stores serialise their own migrations."""
-    path = config.uri.removeprefix("sqlite:///")
-    if not config.uri.startswith("sqlite:///") or path in ("", ":memory:") or os.name == "nt":
-        yield
-        return
-    import fcntl
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def prepare(config: TrackingConfig) -> str:
-    """Creates the store's tables and the experiment where they are missing; returns the experiment's id.
-
-    Call it once before parallel jobs start. Calling it again, even at the same moment from other processes,
-    is harmless.
-    """
-    mlflow = _mlflow()
-    config = config.absolute()
-    with _only_one_process(config):
-        client = mlflow.MlflowClient(config.uri)
-        found = client.get_experiment_by_name(config.experiment)
-        if found is not None:
-            return found.experiment_id
-        try:
-            return client.create_experiment(config.experiment)
-        except mlflow.exceptions.MlflowException:  # another machine was first
-            found = client.get_experiment_by_name(config.experiment)
-            if found is None:
-                raise
-            return found.experiment_id
+_DIGEST = 36  # characters that MLflow keeps
 
 
 @functools.cache
@@ -167,8 +85,14 @@ class Tracker:
     def text(self, text: str, name: str) -> None:
         """Stores a text as a file of the run."""
 
-    def dataset(self, name: str, digest: str, schema: Mapping[str, Any]) -> None:
-        """Records which table was used: by what is declared about it, never by its rows or their number."""
+    def dataset(self, name: str, table: PrivateTable) -> None:
+        """Records which table was used: what is declared about it and a salted digest, never a row."""
+
+    def table(self, frame: pd.DataFrame, name: str) -> None:
+        """Stores a small table, which the user interface shows as one."""
+
+    def register(self, release: Path | str) -> None:
+        """Makes the release the next version of the configured model; without a name there is none."""
 
     def flush(self) -> None:
         """Writes what still waits."""
@@ -186,9 +110,9 @@ class Tracker:
 class MlflowTracker(Tracker):
     """Records a run that exists in an MLflow store, gathering metrics into few calls."""
 
-    def __init__(self, client: Any, run_id: str, *, flush_seconds: float):
-        self.client, self.run_id = client, run_id
-        self._flush_seconds, self._waiting, self._flushed = flush_seconds, [], time.monotonic()
+    def __init__(self, client: Any, run_id: str, config: TrackingConfig):
+        self.client, self.run_id, self.config = client, run_id, config
+        self._waiting, self._flushed = [], time.monotonic()
 
     def params(self, flat: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -212,7 +136,7 @@ class MlflowTracker(Tracker):
         from mlflow.entities import Metric
 
         self._waiting.append(Metric(name, float(value), int(time.time() * 1000), int(step)))
-        if len(self._waiting) >= _BATCH or time.monotonic() - self._flushed >= self._flush_seconds:
+        if len(self._waiting) >= _BATCH or time.monotonic() - self._flushed >= self.config.flush_seconds:
             self.flush()
 
     def artifacts(self, path: Path | str, folder: str | None = None) -> None:
@@ -222,15 +146,29 @@ class MlflowTracker(Tracker):
     def text(self, text: str, name: str) -> None:
         self.client.log_text(self.run_id, text, name)
 
-    def dataset(self, name: str, digest: str, schema: Mapping[str, Any]) -> None:
-        from mlflow.entities import Dataset, DatasetInput
+    def dataset(self, name: str, table: PrivateTable) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        declared = json.dumps(schema, default=str)
-        source = json.dumps({"schema": digest})
+        digest = table.fingerprint(local_salt(self.config.salt_file))
         entry = Dataset(
-            name, digest[:36], source_type="declared", source=source, schema=declared[:_LONGEST_SCHEMA]
+            name,
+            digest[:_DIGEST],
+            source_type="private",
+            source=json.dumps({"schema": table.schema.digest}),
+            schema=_declared(table.schema),
         )
-        self.client.log_inputs(self.run_id, [DatasetInput(entry, tags=[])])
+        context = InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(self.run_id, [DatasetInput(entry, tags=[context])])
+
+    def table(self, frame: pd.DataFrame, name: str) -> None:
+        self.client.log_table(self.run_id, frame, name)
+
+    def register(self, release: Path | str) -> None:
+        if (name := self.config.register) is None:
+            return
+        from dpsynth.tracking.model import register
+
+        self.tags({"dpsynth.model": f"models:/{name}/{register(self, release, name)}"})
 
     def flush(self) -> None:
         waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
@@ -238,9 +176,25 @@ class MlflowTracker(Tracker):
             self.client.log_batch(self.run_id, metrics=waiting[start : start + _BATCH])
 
 
+def _declared(schema: Schema) -> str:
+    """Returns the declared columns, in the form that the user interface lists."""
+    types = {"integer": "long", "continuous": "double", "boolean": "boolean", "datetime": "datetime"}
+    facts = [column.to_dict() for column in schema.columns]
+    columns = [
+        {
+            "name": fact["name"],
+            "type": types.get(fact["kind"], "string"),
+            "required": not fact.get("nullable", False),
+        }
+        for fact in facts
+    ]
+    full = json.dumps({"mlflow_colspec": columns, "declared": schema.to_dict()}, default=str)
+    return full if len(full) <= _LONGEST_SCHEMA else json.dumps({"mlflow_colspec": columns})[:_LONGEST_SCHEMA]
+
+
 def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> MlflowTracker:
     """Creates a run and returns its tracker."""
-    mlflow = _mlflow()
+    mlflow = import_mlflow()
     config = config.absolute()
     experiment_id = prepare(config)
     client = mlflow.MlflowClient(config.uri)
@@ -254,7 +208,7 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
         system["mlflow.parentRunId"] = config.parent_run_id
     all_tags = {key: str(value) for key, value in {**system, **tags}.items()}
     run = client.create_run(experiment_id, run_name=config.run_name or name, tags=all_tags)
-    return MlflowTracker(client, run.info.run_id, flush_seconds=config.flush_seconds)
+    return MlflowTracker(client, run.info.run_id, config)
 
 
 def described(error: BaseException) -> str:
@@ -272,7 +226,30 @@ def _traceback(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def track(config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = None) -> Iterator[Tracker]:
+def _watched(tracker: MlflowTracker) -> Iterator[None]:
+    """Records the machine's processor, memory, network and accelerators as `system/...` now and then."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    config = tracker.config
+    monitor = SystemMetricsMonitor(
+        tracker.run_id, sampling_interval=config.system_seconds, tracking_uri=config.uri
+    )
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
+        with contextlib.suppress(Exception):  # the last look, which the monitor itself throws away
+            tracker.metrics(
+                {f"system/{key}": value for key, value in monitor.aggregate_metrics().items()},
+                monitor._logging_step,
+            )
+
+
+@contextlib.contextmanager
+def track(
+    config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = None, *, watch: bool = False
+) -> Iterator[Tracker]:
     """Records a run for as long as the block lasts.
 
     The run ends FINISHED, or FAILED with the error as a tag and its traceback under `internal/` when the
@@ -282,13 +259,16 @@ def track(config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = No
       config: where; with `parent_run_id` the run is that run's child.
       name: the run's name, unless the configuration gives one.
       tags: facts known at the start.
+      watch: record the machine's load as well, every `system_seconds`.
     """
     if config.name == "none":
         yield Tracker()
         return
     tracker = _started(config, name, tags or {})
+    watching = watch and config.system_seconds is not None
     try:
-        yield tracker
+        with _watched(tracker) if watching else contextlib.nullcontext():
+            yield tracker
         tracker.flush()
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -299,47 +279,3 @@ def track(config: TrackingConfig, name: str, tags: Mapping[str, Any] | None = No
         tracker.client.set_terminated(tracker.run_id, "KILLED" if interrupted else "FAILED")
         raise
     tracker.client.set_terminated(tracker.run_id)
-
-
-def children(config: TrackingConfig, parent_run_id: str) -> list[Any]:
-    """Returns the runs of a sweep."""
-    mlflow = _mlflow()
-    client = mlflow.MlflowClient(config.absolute().uri)
-    return list(
-        client.search_runs(
-            [prepare(config)], f"tags.`mlflow.parentRunId` = '{parent_run_id}'", max_results=5000
-        )
-    )
-
-
-def tags_of(config: TrackingConfig, run_id: str) -> dict[str, str]:
-    """Returns the tags of a recorded run.
-
-    Raises:
-      DpsynthError: the store has no such run.
-    """
-    mlflow = _mlflow()
-    try:
-        return dict(mlflow.MlflowClient(config.absolute().uri).get_run(run_id).data.tags)
-    except mlflow.exceptions.MlflowException as error:
-        raise DpsynthError(f"{config.uri} has no run {run_id!r}: {str(error).splitlines()[0]}") from None
-
-
-def fetch(config: TrackingConfig, run_id: str, name: str, folder: Path | str) -> Path | None:
-    """Copies an artefact of a recorded run into a folder; None where the run has no such artefact."""
-    mlflow = _mlflow()
-    client = mlflow.MlflowClient(config.absolute().uri)
-    parent = name.rpartition("/")[0]
-    if name not in {item.path for item in client.list_artifacts(run_id, parent or None)}:
-        return None
-    return Path(client.download_artifacts(run_id, name, str(folder)))
-
-
-def how_to_open(config: TrackingConfig) -> str:
-    """Returns the one command that shows the store in a browser."""
-    if config.uri.startswith(("http://", "https://")):
-        return f"open {config.uri}"
-    program = Path(sys.executable).with_name("mlflow")
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return f"DO_NOT_TRACK=true {program} ui --backend-store-uri {config.uri}"
