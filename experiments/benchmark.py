@@ -1,4 +1,4 @@
-"""Measures how fast things are, and what released rows are worth: `suite=speed`, `suite=utility`."""
+"""Measures how fast things are, and what released rows are worth: `suite=speed`, `sequences`, `utility`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
 from experiments import command_line
-from experiments.benchmarks import speed, utility
+from experiments.benchmarks import sequences, speed, utility
 
 KEYS = ("suite", "rows", "tracking")
-SUITES = {"speed": speed, "utility": utility}  # each has Settings, checked_rows and measure
+# each has Settings, checked_rows and measure
+SUITES = {"speed": speed, "sequences": sequences, "utility": utility}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What to measure; keys of conf/benchmark.yaml."""
 
-    suite: speed.Settings | utility.Settings
+    suite: speed.Settings | sequences.Settings | utility.Settings
     rows: tuple[str, ...]
     tracking: Any
 

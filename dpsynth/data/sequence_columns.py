@@ -37,6 +37,12 @@ class CodeCodec:
     def num_codes(self) -> int:
         return self.cells.size
 
+    @property
+    def num_ordered(self) -> int:
+        """Number of codes, the first ones, whose order counts; 0 for a list of values without order."""
+        ordered = self.cells.edges is not None or getattr(self.cells.column, "ordered", False)
+        return self.num_codes - self.cells.missing if ordered else 0
+
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series).astype(np.float64)[:, None]
 
@@ -62,6 +68,7 @@ class ScalarCodec:
     scaled: bool = False
 
     kind = "scalar"
+    num_ordered = 0
 
     @property
     def num_slots(self) -> int:

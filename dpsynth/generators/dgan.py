@@ -16,8 +16,9 @@ from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.generators.base import public_draw, seeded
-from dpsynth.generators.dgan_nets import Generated, SequenceGenerator, expand_attributes
+from dpsynth.generators.dgan_nets import Generated, SequenceGenerator
 from dpsynth.generators.dgan_objective import PlainObjective, PrivateObjective, anchor_steps
+from dpsynth.generators.dgan_tensors import expand_attributes
 from dpsynth.generators.sequence_anchor import SequenceAnchor
 
 _MAX_CELLS = 50
@@ -202,11 +203,26 @@ class Generator:
                 feature_num_units=config.feature_num_units,
                 forget_bias=config.forget_bias,
                 draws=encoder.options.representation == "bins",
+                ordered={name: codec.num_ordered for name, codec in encoder.features.items()},
             )
         self.anchor = None
         if private and statistics.marginals and self.net.draws:
             self.anchor = SequenceAnchor(layout, statistics.marginals, statistics.num_units)
-            self.net.start_at(*self.anchor.shares())
+        if self.net.draws:
+            self.net.start_at(*self._shares())
+
+    def _shares(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bought frequencies of all cells of attributes and of features, flat, a little flattened."""
+        found = []
+        for group in (self.encoder.layout.attributes, self.encoder.layout.features):
+            flat = torch.zeros(sum(s.size for s in group))
+            for s in group:
+                shares = torch.ones(s.size)
+                if s.column in self.statistics.domain.names:
+                    shares = torch.as_tensor(self.statistics.probabilities(s.column), dtype=torch.float32)
+                flat[s.start : s.start + s.size] = 0.99 * shares / shares.sum() + 0.01 / s.size
+            found.append(flat)
+        return found[0], found[1]
 
     def to(self, device: torch.device | str) -> Generator:
         """Moves the network, in place."""

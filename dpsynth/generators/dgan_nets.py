@@ -1,126 +1,20 @@
-"""Networks of DoppelGANger and the map between packed units and tensors.
+"""Networks of DoppelGANger.
 
 Source: Lin, Jain, Wang, Fanti & Sekar (2020), Using GANs for Sharing Networked Time Series Data, section 4.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpsynth.data.sequence_encoding import MINUSONE_ONE, SequenceLayout, code_of_bits
-
-
-def expand(layout: SequenceLayout, units: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Expands packed units [n, packed] to attributes [n, a], additional [n, d] and features [n, step, f].
-
-    One-hot and binary codes are spread out; the last feature is the generation flag if lengths vary.
-    Steps past the length are zero in all features.
-    """
-    attributes, additional, lengths, features = layout.split(units)
-    wide = _spread(layout.attributes, attributes, layout.attribute_width)
-    steps = _spread(layout.features, features, layout.feature_width)
-    if layout.variable:
-        present = (torch.arange(layout.max_length, device=units.device) < lengths[:, None]).to(steps.dtype)
-        steps = steps * present[:, :, None]
-        steps[:, :, -1] = present
-    return wide, additional, steps
-
-
-def _spread(segments, packed: Tensor, width: int) -> Tensor:
-    wide = packed.new_zeros((*packed.shape[:-1], width))
-    hot = [i for i, s in enumerate(segments) if s.kind == "onehot"]
-    if hot:
-        starts = torch.tensor([segments[i].start for i in hot], device=packed.device)
-        wide.scatter_(-1, packed[..., hot].long() + starts, 1.0)
-    for i, segment in enumerate(segments):
-        if segment.kind == "scalar":
-            wide[..., segment.start] = packed[..., i]
-        elif segment.kind == "bits":
-            place = torch.arange(segment.size - 1, -1, -1, device=packed.device)
-            digits = (packed[..., i : i + 1].long() >> place) & 1
-            wide[..., segment.start : segment.start + segment.size] = digits.to(wide.dtype)
-    return wide
-
-
-def expand_attributes(
-    layout: SequenceLayout, slots: dict[str, np.ndarray], like: Tensor
-) -> dict[str, Tensor]:
-    """Expands packed slots of some attributes to what `generate` takes as `given`, by segment."""
-    given = {}
-    for name, columns in slots.items():
-        segments = [s for s in layout.attributes if s.column in (name, f"{name}@missing")]
-        for segment, column in zip(segments, columns.T):
-            packed = torch.as_tensor(column[:, None], dtype=like.dtype, device=like.device)
-            given[segment.column] = _spread([replace(segment, start=0)], packed, segment.size)
-    return given
-
-
-def _activate(segments, raw: Tensor, normalization: str) -> Tensor:
-    """Softmax over each one-hot, sigmoid on binary digits, sigmoid or tanh on scalars."""
-    parts = []
-    for segment in segments:
-        part = raw[..., segment.start : segment.start + segment.size]
-        if segment.kind == "onehot":
-            parts.append(part.softmax(-1))
-        elif segment.kind == "scalar" and normalization == MINUSONE_ONE:
-            parts.append(part.tanh())
-        else:
-            parts.append(part.sigmoid())
-    return torch.cat(parts, -1) if parts else raw
-
-
-def _harden(segments, soft: Tensor, draw: torch.Generator | None) -> np.ndarray:
-    """Packs activations: the argmax (or a draw) of each one-hot, codes of digits, scalars as they are."""
-    packed = np.empty((*soft.shape[:-1], len(segments)), dtype=np.float32)
-    for i, segment in enumerate(segments):
-        part = soft[..., segment.start : segment.start + segment.size]
-        if segment.kind == "scalar":
-            packed[..., i] = part[..., 0].cpu().numpy()
-        elif segment.kind == "bits":
-            packed[..., i] = code_of_bits(part.cpu().numpy(), 2**segment.size)
-        else:
-            packed[..., i] = _pick(part, draw).cpu().numpy()
-    return packed
-
-
-def _pick(probabilities: Tensor, draw: torch.Generator | None) -> Tensor:
-    if draw is None:
-        return probabilities.argmax(-1)
-    place = torch.rand(probabilities.shape[:-1], generator=draw, device=probabilities.device)
-    above = probabilities.cumsum(-1) < place[..., None]
-    return above.sum(-1).clamp_(max=probabilities.shape[-1] - 1)
-
-
-def _relax(segments, soft: Tensor, draw: torch.Generator, tau: float = 0.2) -> Tensor:
-    """Draws from each one-hot by the Gumbel-softmax; other segments are kept."""
-    parts = []
-    for segment in segments:
-        part = soft[..., segment.start : segment.start + segment.size]
-        if segment.kind == "onehot":
-            noise = (
-                torch.empty(part.shape, device=part.device)
-                .exponential_(generator=draw)
-                .clamp_(min=1e-20)
-                .log()
-            )
-            part = ((part.clamp(min=1e-12).log() - noise) / tau).softmax(-1)
-        parts.append(part)
-    return torch.cat(parts, -1) if parts else soft
-
-
-def _sharpen(segments, soft: Tensor) -> Tensor:
-    """Turns each one-hot into its argmax; other segments are kept. No gradient."""
-    hard = soft.detach().clone()
-    for segment in segments:
-        if segment.kind == "onehot":
-            part = hard[..., segment.start : segment.start + segment.size]
-            part.copy_(functional.one_hot(part.argmax(-1), segment.size))
-    return hard
+from dpsynth.data.sequence_encoding import SequenceLayout
+from dpsynth.generators.dgan_tensors import activate, harden, relax, sharpen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +39,9 @@ class SequenceGenerator(nn.Module):
 
     Args:
       draws: for codes of cells: features are conditioned on drawn one-hot attributes instead of soft ones,
-        and the first feature noise is given to every step.
+        the first feature noise is given to every step, each step has biases of its own, and ordered codes
+        have a location (`OrderedCodes`).
+      ordered: number of codes in order, by feature; only where `draws`.
     """
 
     def __init__(
@@ -161,6 +57,7 @@ class SequenceGenerator(nn.Module):
         feature_num_units: int,
         forget_bias: bool,
         draws: bool,
+        ordered: Mapping[str, int] | None = None,
     ):
         super().__init__()
         if layout.max_length % sample_len:
@@ -174,6 +71,11 @@ class SequenceGenerator(nn.Module):
         inputs = a + d + feature_noise_dim * (2 if draws else 1)
         self.lstm = nn.LSTM(inputs, feature_num_units, feature_num_layers, batch_first=True)
         self.heads = nn.Linear(feature_num_units, sample_len * layout.feature_width)
+        self.step_bias, self.codes = None, None
+        if draws:
+            self.step_bias = nn.Parameter(torch.zeros(layout.max_length, layout.feature_width))
+            inputs = (feature_num_units, a, feature_noise_dim)
+            self.codes = OrderedCodes(layout, ordered or {}, inputs, sample_len)
         if forget_bias:
             for name, bias in self.lstm.named_parameters():
                 if name.startswith("bias_hh"):
@@ -187,6 +89,7 @@ class SequenceGenerator(nn.Module):
             self.attribute_net[-1].bias.copy_(attributes.log())
         bias = self.heads.bias.view(self.sample_len, self.layout.feature_width)
         bias[:, : len(features)] = features.log()
+        self.codes.start_at(features)
 
     @property
     def num_cells(self) -> int:
@@ -221,24 +124,26 @@ class SequenceGenerator(nn.Module):
         attributes = attribute_noise.new_zeros((len(attribute_noise), 0))
         if self.attribute_net is not None:
             raw = self.attribute_net(attribute_noise)
-            attributes = _activate(layout.attributes, raw, layout.normalization)
+            attributes = activate(layout.attributes, raw, layout.normalization)
         if given:
             attributes = attributes.clone()
             for segment in layout.attributes:
                 if segment.column in given:
                     attributes[:, segment.start : segment.start + segment.size] = given[segment.column]
-        drawn = _relax(layout.attributes, attributes, draw) if self.draws else attributes
-        condition = _sharpen(layout.attributes, drawn) if self.draws else attributes.detach()
+        drawn = relax(layout.attributes, attributes, draw) if self.draws else attributes
+        condition = sharpen(layout.attributes, drawn) if self.draws else attributes.detach()
         additional = attribute_noise.new_zeros((len(attribute_noise), 0))
         if self.additional_net is not None:
             raw = self.additional_net(torch.cat([condition, attribute_noise], 1))
-            additional = _activate(layout.additional, raw, layout.normalization)
+            additional = activate(layout.additional, raw, layout.normalization)
         inputs = [torch.cat([condition, additional.detach()], 1)[:, None, :], feature_noise]
         if self.draws:  # what sets an entity apart all along, beyond its attributes
             inputs.append(feature_noise[:, :1])
         hidden, _ = self.lstm(torch.cat([part.expand(-1, self.num_cells, -1) for part in inputs], 2))
         raw = self.heads(hidden).reshape(len(hidden), layout.max_length, layout.feature_width)
-        features = _activate(layout.features, raw, layout.normalization)
+        if self.codes is not None:
+            raw = raw + self.step_bias + self.codes(hidden, condition, feature_noise[:, 0])
+        features = activate(layout.features, raw, layout.normalization)
         if layout.variable:
             stays = functional.logsigmoid(raw[:, :, -1] + 2.0)  # sequences start out long
             first = torch.arange(layout.max_length, device=raw.device) < layout.min_length
@@ -257,7 +162,7 @@ class SequenceGenerator(nn.Module):
         layout, features = self.layout, made.features
         steps = features
         if self.draws:
-            steps = _relax(layout.features, features, draw)
+            steps = relax(layout.features, features, draw)
         if layout.variable:
             flag = features[:, :, -1:]
             if self.draws:
@@ -271,15 +176,60 @@ class SequenceGenerator(nn.Module):
     def pack(self, made: Generated, draw: torch.Generator) -> np.ndarray:
         """Packs a generated batch into units: argmax and 0.5 thresholds, or draws where `draws`."""
         layout, coin = self.layout, draw if self.draws else None
-        features = _harden(layout.features, made.features[:, :, : layout.feature_width], coin)
+        features = harden(layout.features, made.features[:, :, : layout.feature_width], coin)
         num = len(features)
         lengths = np.full(num, layout.max_length)
         if layout.variable:
             survival = made.features[:, :, -1]
             level = torch.rand(num, 1, generator=draw, device=survival.device) if self.draws else 0.5
             lengths = (survival > level).sum(1).clamp_(min=layout.min_length).cpu().numpy()
-        attributes = _harden(layout.attributes, made.drawn, None)
+        attributes = harden(layout.attributes, made.drawn, None)
         return layout.join(attributes, made.additional.cpu().numpy(), lengths, features)
+
+
+class OrderedCodes(nn.Module):
+    """Logits that place a number along its axis: one location per ordered feature and step.
+
+    A code whose normal score is x has logit precision · (x · location − x² / 2) beside its free one, as if a
+    draw from the bought histogram had been seen with Gaussian noise. What lasts along a sequence is then a
+    scalar instead of a pattern over all codes.
+
+    Args:
+      counts: number of codes in order, by feature; codes beyond (missing) have no place.
+      inputs: widths of an LSTM step, of the attributes and of the noise that a sequence keeps.
+    """
+
+    def __init__(
+        self, layout: SequenceLayout, counts: Mapping[str, int], inputs: tuple[int, int, int], sample_len: int
+    ):
+        super().__init__()
+        segments = [(s, counts[s.column]) for s in layout.features if counts.get(s.column, 0) > 2]
+        self.max_length, self.num = layout.max_length, len(segments)
+        self.spans = [(s.start, s.start + count) for s, count in segments]
+        self.register_buffer("places", torch.zeros(len(segments), layout.feature_width))
+        self.log_precision = nn.Parameter(torch.full((len(segments), 1), np.log(4.0)))
+        self.step = nn.Parameter(torch.zeros(layout.max_length, len(segments)))
+        hidden, attributes, noise = inputs
+        self.hidden = nn.Linear(hidden, sample_len * len(segments), bias=False)
+        self.attributes = nn.Parameter(torch.zeros(attributes, len(segments)))
+        self.noise = nn.Linear(noise, len(segments), bias=False)
+        nn.init.normal_(self.noise.weight, std=noise**-0.5)
+
+    @torch.no_grad()
+    def start_at(self, shares: Tensor) -> None:
+        """Sets the places of codes to their normal scores under frequencies."""
+        for row, (start, end) in enumerate(self.spans):
+            part = shares[start:end] / shares[start:end].sum()
+            middle = (part.cumsum(0) - part / 2).clamp(1e-4, 1 - 1e-4)
+            self.places[row, start:end] = torch.special.ndtri(middle.double()).float()
+
+    def forward(self, hidden: Tensor, attributes: Tensor, noise: Tensor) -> Tensor:
+        """Logits [n, step, feature width] to add."""
+        location = self.hidden(hidden).reshape(len(hidden), self.max_length, self.num)
+        location = location + (attributes @ self.attributes + self.noise(noise))[:, None, :] + self.step
+        precision = self.log_precision.exp()
+        pull = (precision * (precision + 1)).sqrt() * self.places  # unit locations give the bought spread
+        return location @ pull - (precision * self.places.square()).sum(0) / 2
 
 
 class Critic(nn.Module):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.generators.base import seeded
-from dpsynth.generators.dgan_nets import Critic, Generated, SequenceGenerator, expand
+from dpsynth.generators.dgan_nets import Critic, Generated, SequenceGenerator
+from dpsynth.generators.dgan_tensors import expand
 from dpsynth.generators.sequence_anchor import SequenceAnchor
 
 if TYPE_CHECKING:

@@ -88,25 +88,6 @@ class SequenceAnchor:
             total = total + ((first[key] - targets) * (second[key] - targets) * weights).sum()
         return total / max(self.num_cells, 1)
 
-    def shares(self) -> tuple[Tensor, Tensor]:
-        """Bought frequencies of every attribute and feature cell, flat; even where nothing was bought."""
-        attributes = torch.zeros(self.layout.attribute_width)
-        features = torch.zeros(sum(s.size for s in self.layout.features))
-        for key, (targets, _) in self._blocks.items():
-            if key == "step":
-                features += targets.sum(0)
-            elif key == "attribute length":
-                attributes += targets.sum(1)
-            elif key in ("attribute", "attribute alone"):
-                attributes += targets.sum(1) if key == "attribute alone" else targets.sum(1) + targets.sum(0)
-        for segments, flat in ((self.layout.attributes, attributes), (self.layout.features, features)):
-            for segment in segments:
-                part = flat[segment.start : segment.start + segment.size].clamp(min=0)
-                even = torch.full_like(part, 1 / segment.size)
-                part = part / part.sum() if part.sum() > 0 else even
-                flat[segment.start : segment.start + segment.size] = 0.99 * part + 0.01 * even
-        return attributes, features
-
     def answers(self, made: Generated) -> dict[str, Tensor]:
         """Every bought block as the batch has it; probabilities."""
         return self._answers(made, slice(None))

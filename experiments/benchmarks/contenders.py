@@ -37,6 +37,7 @@ class Contender:
       settings: differ from its defaults.
       private: DP-SGD, or the plain objective.
       device: "cpu" or "cuda".
+      statistics: as if bought; None makes them up.
     """
 
     name: str
@@ -44,10 +45,11 @@ class Contender:
     private: bool
     schema: Schema
     device: str = "cpu"
+    statistics: Statistics | None = None
 
     @cached_property
     def generator(self) -> Any:
-        module, statistics = load_generator(self.name), Statistics.made_up(self.schema)
+        module, statistics = load_generator(self.name), self.statistics or Statistics.made_up(self.schema)
         config = module.Config(**self.settings)
         encoder = module.Generator.encoder(config, self.schema, statistics, private=self.private)
         made = module.Generator(config, encoder, statistics, seed=0, private=self.private)

@@ -7,7 +7,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from dpsynth.errors import InvalidInput, Problem, nearest
 
 Clock = Literal["cpu", "wall"]
 _WARM_UP = 2
@@ -53,6 +55,22 @@ class Figure:
 
 def _short(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def checked_names(asked: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The rows to measure, in their own order; None means all.
+
+    Raises:
+      InvalidInput: lists every unknown row.
+    """
+    if asked is None:
+        return known
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    unknown = [row for row in asked if row not in known]
+    if unknown:
+        problems = [Problem(f"rows={row}", "is not measured.", nearest(str(row), known)) for row in unknown]
+        raise InvalidInput("The configuration", problems)
+    return tuple(row for row in known if row in asked)
 
 
 def _now(clock: Clock) -> float:

@@ -36,11 +36,15 @@ def reset_peak() -> float:
     """Forgets the peak so far, where Linux lets us, and returns the resident memory in MB."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return resident_megabytes()
 
 
 def peak_megabytes() -> float:
     return _status("VmHWM")
+
+
+def resident_megabytes() -> float:
+    return _status("VmRSS")
 
 
 def _status(key: str) -> float:

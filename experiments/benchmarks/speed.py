@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments.benchmarks.harness import Figure
+from dpsynth.errors import InvalidInput, Problem
+from experiments.benchmarks.harness import Figure, checked_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Settings:
         """The Python of the peers; `missing` has looked for it."""
         from experiments.benchmarks.peers import peer_python
 
-        return peer_python(self.peer_python)
+        return peer_python(self.peer_python, "ctgan")
 
 
 ROWS = (
@@ -71,19 +71,8 @@ ROWS = (
 
 
 def checked_rows(rows: Any) -> tuple[str, ...]:
-    """The rows to measure, in order; None means all.
-
-    Raises:
-      InvalidInput: lists every unknown row.
-    """
-    if rows is None:
-        return ROWS
-    asked = [rows] if isinstance(rows, str) else list(rows)
-    unknown = [row for row in asked if row not in ROWS]
-    if unknown:
-        problems = [Problem(f"rows={row}", "is not measured.", nearest(str(row), ROWS)) for row in unknown]
-        raise InvalidInput("The configuration", problems)
-    return tuple(row for row in ROWS if row in asked)
+    """The rows to measure, in order; None means all."""
+    return checked_names(rows, ROWS)
 
 
 def missing(row: str, settings: Settings) -> str | None:

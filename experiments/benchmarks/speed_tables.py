@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.benchmarks.contenders import NUM_UNITS, Contender, adult
 from experiments.benchmarks.harness import Figure, interleave, milliseconds, ratio
-from experiments.benchmarks.memory_probe import peak_megabytes, reset_peak
+from experiments.benchmarks.memory_probe import peak_megabytes, reset_peak, resident_megabytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ def sample(settings: Settings) -> list[Figure]:
                     writer = writer or pq.ParquetWriter(Path(folder) / "rows.parquet", table.schema)
                     writer.write_table(table)
                     done += size
-                    peaks.append(_resident_megabytes())
+                    peaks.append(resident_megabytes())
                 writer.close()
                 taken = time.perf_counter() - start
             goal = 30.0 if num == 1_000_000 else None
@@ -199,11 +199,6 @@ def sample(settings: Settings) -> list[Figure]:
     finally:
         torch.set_num_threads(1)
     return found
-
-
-def _resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def accounting(settings: Settings) -> list[Figure]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments.benchmarks.harness import Figure
+from experiments.benchmarks.harness import Figure, checked_names
 
 ROWS = ("auc", "tv_1way", "tv_2way", "seconds")
 _METRICS = {"tstr_auc_boosting": "auc", "tv_1way": "tv_1way", "tv_2way": "tv_2way"}
@@ -41,20 +40,8 @@ class Settings:
 
 
 def checked_rows(rows: Any) -> tuple[str, ...]:
-    """The figures to show, in order; None means all.
-
-    Raises:
-      InvalidInput: lists every unknown row.
-    """
-    asked = list(ROWS) if rows is None else [rows] if isinstance(rows, str) else list(rows)
-    problems = [
-        Problem(f"rows={row}", "is not measured.", nearest(str(row), ROWS))
-        for row in asked
-        if row not in ROWS
-    ]
-    if problems:
-        raise InvalidInput("The configuration", problems)
-    return tuple(row for row in ROWS if row in asked)
+    """The figures to show, in order; None means all."""
+    return checked_names(rows, ROWS)
 
 
 def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, list[Figure] | str]]:

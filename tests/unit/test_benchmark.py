@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from dpsynth.config import CONF
 from dpsynth.errors import InvalidInput
 from experiments.benchmark import checked, main
-from experiments.benchmarks import speed
+from experiments.benchmarks import sequences, speed
 from experiments.benchmarks.harness import Figure, interleave, milliseconds, ratio
 
 TINY = {
@@ -74,6 +74,21 @@ def test_rows_that_cannot_be_measured_say_why(monkeypatch):
     monkeypatch.setattr("experiments.benchmarks.peers.importlib.util.find_spec", lambda name: None)
     skipped = dict(speed.measure(("tvae_peer", "ctgan_epoch"), speed.Settings()))
     assert all("ctgan package" in why for why in skipped.values()) and len(skipped) == 2
+
+
+@pytest.mark.parametrize("row", ["step", "generate"])
+def test_rows_of_sequences_are_measured_at_a_tiny_size(row):
+    tiny = {"repeats": 1, "steps": 1, "batch_size": 20, "num_units": 50, "max_length": 4, "generate": 30}
+    ((name, figures),) = sequences.measure((row,), sequences.Settings(**tiny, threads=1))
+    assert name == row and all(f.row == row for f in figures) and len(figures) >= 2
+
+
+def test_sequences_say_what_the_peer_needs(monkeypatch):
+    monkeypatch.setattr("experiments.benchmarks.peers.importlib.util.find_spec", lambda name: None)
+    ((_, why),) = sequences.measure(("peer",), sequences.Settings())
+    assert "gretel-synthetics" in why
+    asked = OmegaConf.to_container(OmegaConf.load(CONF / "suite" / "sequences.yaml"))
+    assert sequences.Settings(**asked) == sequences.Settings()
 
 
 @pytest.mark.parametrize("row", ["tvae_step", "critic_step", "sampler", "large", "encode", "sample"])
