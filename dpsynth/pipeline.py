@@ -165,12 +165,14 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     trains = method.trains
     if hasattr(method, "trains_with"):  # settings decide
         trains = method.trains_with(recipe.settings, private=private)
+    rounds = method.rounds(recipe.settings, schema, private=private) if hasattr(method, "rounds") else None
     return Request(
         trains=trains,
         measures=getattr(method, "measures", True),
         num_marginals=len(questions),
-        num_refined=num_refined(schema) if questions else 0,
-        crossed=crossing(schema) if questions else None,
+        num_refined=num_refined(schema) if questions and rounds is None else 0,
+        crossed=crossing(schema) if questions or rounds else None,
+        rounds=rounds,
         num_parameters=_num_parameters(method, schema, recipe) if trains and private else None,
     )
 
@@ -201,7 +203,7 @@ def _build(
 ) -> tuple[Any, Statistics]:
     """Makes the generator, after buying the joint histograms that it asks for."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.measure import joint_histograms
+    from dpsynth.privacy.joints import adaptive_histograms, joint_histograms
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
     encoder = method.encoder(recipe.settings, table.schema, statistics, private=private)
@@ -212,6 +214,9 @@ def _build(
     if num := priced.request.num_refined:
         refined = refined_questions(statistics, num)
         statistics = joint_histograms(table, statistics, encoder, refined, event="marginals/refined", **shop)
+    if priced.request.rounds is not None:
+        seeker = method.seeker(recipe.settings, encoder, seed=recipe.seed)
+        statistics = adaptive_histograms(table, statistics, encoder, seeker, **shop)
     generator = method(recipe.settings, encoder, statistics, seed=recipe.seed, private=private)
     return generator.to(recipe.training.device), statistics
 

@@ -10,6 +10,7 @@ that have been bought.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +19,38 @@ from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import GROUPS, MAX_STRATA, STRATA, Marginal, Question, Statistics
 
 _SIGNAL = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How often a generator asks further questions by what its model gets wrong. Public.
+
+    Args:
+      num: rounds; each chooses questions by the exponential mechanism and buys their answers.
+      choices: questions per round.
+      choice_share: of a round's budget for choosing; the rest is for answers.
+    """
+
+    num: int
+    choices: int = 1
+    choice_share: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Proposal:
+    """A question that a model would have answered next, and what it expects. Made of bought answers alone.
+
+    Args:
+      question: of the joint histogram.
+      expected: the model's answer, in rows.
+      weight: how much an error counts, in [0, 1].
+      penalty: what the answer's noise would cost, in rows; taken off the model's error.
+    """
+
+    question: Question
+    expected: np.ndarray
+    weight: float = 1.0
+    penalty: float = 0.0
 
 
 def crossing(schema: Schema) -> str | None:

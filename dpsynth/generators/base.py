@@ -17,6 +17,7 @@ from torch import Tensor
 
 import dpsynth.generators as package
 from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.questions import Proposal, Rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem, nearest
@@ -81,6 +82,33 @@ class Generator(Protocol):
         ...
 
     def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Adaptive(Protocol):
+    """What a method has besides, where it asks further questions by what its model gets wrong."""
+
+    @classmethod
+    def rounds(cls, config: Any, schema: Schema, *, private: bool) -> Rounds | None:
+        """How many questions it will ask; public: known before anything is bought. None asks none."""
+        ...
+
+    @classmethod
+    def seeker(cls, config: Any, encoder: Any, *, seed: int) -> Seeker:
+        """Makes the model that asks."""
+        ...
+
+
+class Seeker(Protocol):
+    """A model that knows where it is unsure."""
+
+    def propose(self, statistics: Statistics, noise_stddev: float) -> tuple[Proposal, ...]:
+        """Questions that it would have answered next; equal statistics in equal order give equal ones.
+
+        Args:
+          statistics: all that was bought so far.
+          noise_stddev: of each count of an answer.
+        """
+        ...
 
 
 def generator_names() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from dpsynth.data.table import PrivateTable
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.noise import Entropy, exact_gaussian
+from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
 
@@ -71,6 +71,7 @@ class Shop:
     def __init__(self, table: PrivateTable, plan: Plan, ledger: Ledger, entropy: Entropy, kept: Answers):
         self.schema, self.plan = table.schema, plan
         self._table, self._ledger, self._entropy, self._kept = table, ledger, entropy, kept
+        self._encoded: tuple[Any, Any] | None = None
 
     def noisy(self, name: str, count, *, scale: int = 1) -> np.ndarray:
         """Buys integer counts, a vector whose length does not depend on the data.
@@ -93,6 +94,31 @@ class Shop:
             return find(self._table.read(receipt), self.plan.event(name).noise_stddev, self._entropy)
 
         return self._kept.buy(name, self._ledger, ask)
+
+    def choose(self, name: str, score: Callable[[Any], np.ndarray]) -> list[int]:
+        """Buys the places of the highest scores, one after the other, each by the exponential mechanism.
+
+        Args:
+          score: of the rows; one unit moves no score by more than the event's `sensitivity`.
+        """
+
+        def ask(receipt) -> list[int]:
+            event, left = self.plan.event(name), score(self._table.read(receipt)).astype(np.float64)
+            places, chosen = list(range(len(left))), []
+            for _ in range(event.choices):
+                at = exponential_choice(
+                    left[places], event.choice_epsilon, event.sensitivity, entropy=self._entropy
+                )
+                chosen.append(places.pop(at))
+            return chosen
+
+        return self._kept.buy(name, self._ledger, ask)
+
+    def units(self, frame: Any, encoder: Any) -> np.ndarray:
+        """The rows that were just read, encoded; once per encoder, since the table never changes. Private."""
+        if self._encoded is None or self._encoded[0] is not encoder:
+            self._encoded = encoder, encoder.encode(frame)
+        return self._encoded[1]
 
 
 def _digest(answer: Any) -> str:

@@ -9,8 +9,9 @@ from dp_accounting import dp_event
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy import accounting, calibration
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.drafts import Draft
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
-from dpsynth.privacy.plan import Draft, Plan, PlannedEvent, Request, TrainingPlan
+from dpsynth.privacy.plan import Plan, PlannedEvent, Request, TrainingPlan, choice_epsilon
 
 
 def without_privacy(
@@ -55,14 +56,14 @@ def solve(
     failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in drafts)
     total = _total_noise(epsilon, failure.delta_left(delta))
     shares = _stage_shares(privacy, drafts, request)
-    events = []
-    for draft in drafts:
-        weights = sum(other.weight for other in drafts if other.stage == draft.stage)
-        noise = _round_up(total / math.sqrt(shares[draft.stage] * draft.weight / weights))
-        event = dp_event.GaussianDpEvent(noise)
-        if draft.failure:
-            event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
-        events.append(_planned(draft, noise, event))
+    events = _events(drafts, shares, total)
+    if any(draft.choices for draft in drafts) and not request.trains:
+
+        def cost(factor: float) -> float:
+            planned = _events(drafts, shares, total, factor)
+            return accounting.pld_epsilon(accounting.Ingredients.of(e.event for e in planned), delta)
+
+        events = _events(drafts, shares, total, calibration.solve_noise(cost, epsilon, 1.02))
     constants = None
     if request.trains:
         others = [event.event for event in events]
@@ -77,6 +78,29 @@ def solve(
         num_units=num_units,
         request=request,
     )
+
+
+def _events(
+    drafts: list[Draft], shares: dict[str, float], total: float, factor: float = 1.0
+) -> list[PlannedEvent]:
+    """Gives every purchase its part of `total`, the noise of all of them as one Gaussian mechanism.
+
+    Args:
+      factor: on the noise of the stage "marginals", since choices do not add up as Gaussians do.
+    """
+    events = []
+    for draft in drafts:
+        weights = sum(other.weight for other in drafts if other.stage == draft.stage)
+        noise = total / math.sqrt(shares[draft.stage] * draft.weight / weights)
+        noise = _round_up(noise * (factor if draft.stage == "marginals" else 1.0))
+        event = dp_event.GaussianDpEvent(noise)
+        if draft.choices:
+            one = accounting.ExponentialMechanismDpEvent(choice_epsilon(noise, draft.choices))
+            event = dp_event.SelfComposedDpEvent(one, draft.choices)
+        if draft.failure:
+            event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
+        events.append(_planned(draft, noise, event))
+    return events
 
 
 def _round_up(noise: float) -> float:

@@ -8,10 +8,9 @@ code runs with noise 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -177,49 +176,3 @@ def _total_rows(fine: Mapping[str, Marginal]) -> float:
     variances = np.array([len(m.counts) * max(m.noise_stddev, 1e-9) ** 2 for m in fine.values()])
     totals = np.array([marginal.counts.sum() for marginal in fine.values()])
     return max(1.0, round(float(np.average(totals, weights=1.0 / variances)), 6))  # 400 rows are not 399.99…
-
-
-def joint_histograms(
-    table: PrivateTable,
-    statistics: Statistics,
-    encoder: Any,
-    questions: Sequence[Any],
-    plan: Plan,
-    ledger: Ledger,
-    entropy: Entropy,
-    *,
-    event: str = "marginals",
-    answers: str | Path | None = None,
-) -> Statistics:
-    """Buys joint histograms of encoded units, in one pass.
-
-    Formal guarantee: `encoder.count` bounds what a unit can change in one histogram (max_rows for tables, 1
-    for sequences, in L2), hence all of them together by sqrt(number of questions) times that; the plan has
-    paid for `plan.request.num_marginals` of them (`num_refined` in the second round).
-
-    Args:
-      event: "marginals", or "marginals/refined" for questions chosen by the answers to the first.
-      encoder: turns rows into units and answers questions about them, in units of 1/`encoder.resolution`.
-      questions: public; each names the `columns` of its histogram.
-    """
-    planned = plan.request.num_marginals if event == "marginals" else plan.request.num_refined
-    if len(questions) != planned:
-        raise GuaranteeVoid(f"Expected {planned} joint histograms, as planned; got {len(questions)}.")
-    if entropy.voids:
-        ledger.void("measurements drew fixed noise, which is for tests")
-    shapes = [encoder.shape(question) for question in questions]
-
-    def count(frame: pd.DataFrame) -> np.ndarray:
-        units = encoder.encode(frame)
-        return np.concatenate([encoder.count(question, units).ravel() for question in questions])
-
-    shop = Shop(table, plan, ledger, entropy, Answers(answers))
-    noisy = shop.noisy(event, count, scale=encoder.resolution)
-    stddev = plan.event(event).noise_stddev
-    bought = tuple(
-        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
-        for question, part, shape in zip(
-            questions, np.split(noisy, np.cumsum([math.prod(s) for s in shapes])[:-1]), shapes
-        )
-    )
-    return replace(statistics, marginals=statistics.marginals + bought)

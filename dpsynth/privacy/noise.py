@@ -68,6 +68,15 @@ class Entropy(ABC):
         mechanism = dp.m.make_gaussian(*space, scale=float(scale))
         return np.asarray(mechanism(values.ravel().tolist()), dtype=np.int64).reshape(values.shape)
 
+    def noisy_max(self, scores: np.ndarray, scale: float) -> int:
+        """Draws an index with probability proportional to exp(score / scale), exactly (OpenDP's sampler)."""
+        import opendp.prelude as dp
+
+        dp.enable_features("contrib")
+        space = dp.vector_domain(dp.atom_domain(T="f64", nan=False)), dp.linf_distance(T="f64")
+        mechanism = dp.m.make_noisy_max(*space, dp.zero_concentrated_divergence(), scale=float(scale))
+        return int(mechanism(np.asarray(scores, dtype=np.float64).tolist()))
+
     def __reduce__(self):
         raise GuaranteeVoid("Noise sources are never pickled or checkpointed. Make one in each process.")
 
@@ -196,6 +205,11 @@ class FixedEntropy(Entropy):
         noise = np.random.default_rng([self._seed, 3]).standard_normal(values.shape) * scale
         return values + np.rint(noise).astype(np.int64)
 
+    def noisy_max(self, scores: np.ndarray, scale: float) -> int:
+        return int(
+            np.argmax(scores / scale + np.random.default_rng([self._seed, 4]).gumbel(size=len(scores)))
+        )
+
 
 def make_entropy(noise: str, device: str = "cpu") -> Entropy:
     """Builds the source named in the configuration: "aes" or "torch"; never the fixed one."""
@@ -204,6 +218,18 @@ def make_entropy(noise: str, device: str = "cpu") -> Entropy:
     if noise == "torch":
         return TorchEntropy(device)
     raise ValueError(f'Expected noise="{noise}" to be "aes" or "torch".')
+
+
+def exponential_choice(scores: np.ndarray, epsilon: float, sensitivity: float, *, entropy: Entropy) -> int:
+    """Chooses an index by the exponential mechanism: P(i) ~ exp(epsilon * score / (2 * sensitivity)).
+
+    Formal guarantee: where one unit moves no score by more than `sensitivity`, this is the exponential
+    mechanism that `accounting.ExponentialMechanismDpEvent(epsilon)` stands for.
+    Edge cases: an infinite epsilon (only without privacy) takes the first of the highest scores.
+    """
+    if math.isinf(epsilon):
+        return int(np.argmax(scores))
+    return entropy.noisy_max(scores, 2.0 * sensitivity / epsilon)
 
 
 def exact_gaussian(counts: np.ndarray, noise_stddev: float, *, entropy: Entropy) -> np.ndarray:

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.questions import Rounds
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.drafts import list_drafts
 
 __all__ = ["Plan", "PlannedEvent", "PrivacyConfig", "Request", "TrainingConfig", "TrainingPlan", "make_plan"]
 
@@ -35,6 +37,7 @@ class Request:
       num_marginals: number of joint histograms to buy beside the 1-way ones.
       num_refined: number of joint histograms to buy afterwards, chosen by the answers to the first.
       crossed: the column (the target) whose cells cross the 1-way histograms of the others, or None.
+      rounds: of joint histograms chosen by what the generator's model gets wrong, or None.
       num_parameters: of the private network, for the noise-to-signal guess; None where unknown.
     """
 
@@ -43,7 +46,14 @@ class Request:
     num_marginals: int = 0
     num_refined: int = 0
     crossed: str | None = None
+    rounds: Rounds | None = None
     num_parameters: int | None = None
+
+    def num_histograms(self, event: str) -> int:
+        """How many joint histograms an event of the stage "marginals" pays for."""
+        if event in ("marginals", "marginals/refined"):
+            return self.num_marginals if event == "marginals" else self.num_refined
+        return 0 if self.rounds is None else self.rounds.choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +100,11 @@ class PlannedEvent:
       name: the ledger's key.
       stage: "count", "columns", "marginals" or "training".
       event: what accountants compose.
-      noise_multiplier: noise stddev over sensitivity; 0 without privacy.
-      sensitivity: L2 norm by which one unit can change what is measured.
+      noise_multiplier: noise stddev over sensitivity; 0 without privacy. Of choices: of the Gaussian that
+        would cost as much (1 / noise_multiplier**2 = choices * choice_epsilon**2 / 4).
+      sensitivity: L2 norm by which one unit can change what is measured; of choices, how far it can move a
+        score.
+      choices: made by the exponential mechanism; 0 for a Gaussian one.
       failure: delta of the event by itself (partition selection), else 0.
       about: what is read, for people.
     """
@@ -102,12 +115,27 @@ class PlannedEvent:
     noise_multiplier: float
     sensitivity: float
     failure: float = 0.0
+    choices: int = 0
     about: str = ""
 
     @property
     def noise_stddev(self) -> float:
         """In the units of what is measured."""
         return self.noise_multiplier * self.sensitivity
+
+    @property
+    def choice_epsilon(self) -> float:
+        """Of each choice by the exponential mechanism; infinite without privacy."""
+        return choice_epsilon(self.noise_multiplier, self.choices)
+
+
+def choice_epsilon(noise_multiplier: float, choices: int) -> float:
+    """Epsilon of each of some exponential mechanisms that together cost as much as one Gaussian mechanism.
+
+    Source: Cesar & Rogers (2021): an exponential mechanism is epsilon**2 / 8 zero-concentrated DP, a Gaussian
+      one 1 / (2 noise_multiplier**2). It only splits the budget; what is charged is composed exactly.
+    """
+    return 2.0 / (noise_multiplier * math.sqrt(choices)) if noise_multiplier else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,29 +206,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# Weights inside the columns' share. Histograms carry the model; the others only have to be right once.
-_COLUMN_WEIGHTS = {
-    "columns/range": 0.2,
-    "columns/narrow": 0.3,
-    "columns/values": 0.3,
-    "columns/histograms": 1.0,
-}
-_MARGINAL_WEIGHTS = {"marginals": 0.6, "marginals/refined": 0.4}
-_FAILURE_SHARE = 0.1  # of delta, for partition selection, where categories are undeclared
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A purchase before its noise is known; `weight` is its fraction of its stage's share."""
-
-    name: str
-    stage: str
-    weight: float
-    sensitivity: float
-    failure: float
-    about: str
-
-
 def make_plan(
     privacy: PrivacyConfig,
     training: TrainingConfig,
@@ -230,7 +235,7 @@ def make_plan(
     if problems:
         raise InvalidInput("the plan", problems)
     unit = {"unit": schema.unit.column or "row", "max_rows": schema.unit.max_rows}
-    drafts = _drafts(privacy, schema, request, num_units)
+    drafts = list_drafts(privacy, schema, request, num_units)
     if not privacy.private:
         return budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
     spends = bool(drafts) or request.trains
@@ -246,7 +251,7 @@ def _plan_problems(
     if num_units is None and privacy.count_share == 0.0:
         fix = "Raise it to 0.01, or declare the schema's num_units (approximate will do)."
         yield Problem("privacy.count_share", "is 0, but the number of units has to be bought.", fix)
-    if privacy.columns_share == 0.0 and (request.trains or request.num_marginals):
+    if privacy.columns_share == 0.0 and (request.trains or request.num_marginals or request.rounds):
         yield Problem("privacy.columns_share", "is 0, but histograms have to be bought.", "Raise it to 0.1.")
     if not request.trains:
         return
@@ -265,60 +270,3 @@ def _plan_problems(
     if training.validation_share > 0.0 or training.early_stop_delta is not None:
         rule = "would read private units without paying."
         yield Problem("training.validation_share", rule, "Set it to 0 and training.early_stop_delta to null.")
-
-
-def _drafts(privacy: PrivacyConfig, schema: Schema, request: Request, num_units: int | None) -> list[Draft]:
-    """Lists the purchases, each one joint Gaussian vector over the columns that take part in it.
-
-    Sensitivity: a unit has at most `max_rows` rows, each in one cell of each column's histogram, so it
-    changes one histogram by at most `max_rows` in L2 and k of them together by sqrt(k) * max_rows. In
-    histograms of sequences an entity weighs 1, and this takes the place of `max_rows`.
-    """
-    rows = schema.unit.max_rows
-    weight_in_histograms = 1 if schema.sequence is not None else rows
-    open_bounds = [name for name, kind in schema.undeclared if kind == "bounds"]
-    open_values = [name for name, kind in schema.undeclared if kind == "values"]
-
-    def columns(name: str, num: int, about: str, failure: float = 0.0, per_unit: int = rows) -> Draft:
-        sensitivity = per_unit * math.sqrt(num)
-        weight = _COLUMN_WEIGHTS[name]
-        return Draft(
-            name=name, stage="columns", weight=weight, sensitivity=sensitivity, failure=failure, about=about
-        )
-
-    drafts = []
-    if num_units is None:
-        about = "the number of units"
-        drafts.append(
-            Draft(name="count", stage="count", weight=1.0, sensitivity=1.0, failure=0.0, about=about)
-        )
-    if open_bounds:
-        which = ", ".join(open_bounds)
-        drafts.append(columns("columns/range", len(open_bounds), f"powers of two around {which}"))
-        drafts.append(
-            columns("columns/narrow", len(open_bounds), f"where inside them the values of {which} lie")
-        )
-    if open_values:
-        about = f"values of {', '.join(open_values)} that enough units share"
-        drafts.append(columns("columns/values", len(open_values), about, _FAILURE_SHARE * privacy.delta))
-    if not request.measures:
-        return drafts
-    num = len(schema.modelled)
-    about = f"histograms of {num} columns"
-    if request.crossed and num > 1:  # the target's own histogram is a sum of the others'
-        num, about = num - 1, f"histograms of {num - 1} columns by {request.crossed}"
-    drafts.append(columns("columns/histograms", num, about, per_unit=weight_in_histograms))
-    rounds = {"marginals": request.num_marginals, "marginals/refined": request.num_refined}
-    drafts += [
-        Draft(
-            name=name,
-            stage="marginals",
-            weight=_MARGINAL_WEIGHTS[name],
-            sensitivity=weight_in_histograms * math.sqrt(num),
-            failure=0.0,
-            about=f"{num} joint histograms" + (", chosen by the others" if "/" in name else ""),
-        )
-        for name, num in rounds.items()
-        if num
-    ]
-    return drafts

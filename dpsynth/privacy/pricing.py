@@ -108,6 +108,8 @@ def noise_to_signal(plan: Plan, event: PlannedEvent) -> float | None:
             return None
         batch = plan.training.sample_rate * plan.num_units
         return plan.training.noise_multiplier * math.sqrt(plan.request.num_parameters) / batch
+    if event.choices:
+        return None
     if event.stage == "count":
         return event.noise_stddev / plan.num_units
     cells = _CELLS**2 if event.stage == "marginals" else _CELLS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from dpsynth.data.schema import Schema
 from dpsynth.errors import DpsynthError
 from dpsynth.privacy.certificate import CERTIFICATE, FILES, claim, file_digest, finite_or_none
+from dpsynth.privacy.plan import choice_epsilon
 from dpsynth.privacy.records import check_chain, event_from_dict, spent
 
 
@@ -100,6 +101,12 @@ def _content_checks(
     charged = [record["event"] for record in records if record["kind"] == "charge"]
     finished = {record["event"] for record in records if record["kind"] == "finish"}
     left = [event for event in charged if event not in finished]
+    unpaid = [event for event in charged if event.endswith("/answers")]
+    unpaid = [event for event in unpaid if event.replace("/answers", "/choice") not in charged]
+    detail = (
+        f"without a paid choice: {unpaid}" if unpaid else "every adaptive question was chosen for a price"
+    )
+    yield Check(name="choices", passed=not unpaid, detail=detail)
     yield Check(
         name="finished", passed=not left, detail=f"open: {left}" if left else f"{len(charged)} events"
     )
@@ -150,7 +157,9 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     events = {event["name"]: event for event in plan["events"]}
     for name, event in events.items():
         noise, parts = event["noise_multiplier"], Ingredients.of([event_from_dict(event["event"])])
-        if not math.isclose(event["sensitivity"], sensitivity.get(name, event["sensitivity"])):
+        choices = event.get("choices", 0)
+        expected = float(weight) if choices else sensitivity.get(name, event["sensitivity"])
+        if not math.isclose(event["sensitivity"], expected):
             yield f"{name} has the wrong sensitivity."
         if not plan["private"]:
             continue
@@ -162,6 +171,9 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
             same = parts.sampled == one and math.isclose(parts.gaussian, full)
             if not same or noise != constants["noise_multiplier"]:
                 yield "training charges other constants than it uses."
+        elif choices:
+            if parts.choices != [choice_epsilon(noise, choices)] * choices or parts.gaussian:
+                yield f"{name} charges other choices than it makes."
         elif not (math.isclose(parts.gaussian, noise**-2) and math.isclose(parts.failure, event["failure"])):
             yield f"{name} charges another noise than it uses."
     statistics = facts["statistics"]
@@ -171,15 +183,28 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
         paid = events["columns/histograms"]
         if not math.isclose(level, paid["noise_multiplier"] * paid["sensitivity"]):
             yield "Released histograms have another noise than was paid for."
-    rounds = [event for event in events.values() if event["stage"] == "marginals"]
-    for event in rounds:
-        stddev = event["noise_multiplier"] * event["sensitivity"]
-        sold = [m for m in statistics["marginals"] if math.isclose(m["noise_stddev"], stddev)]
-        if len(sold) > (event["sensitivity"] / weight) ** 2 + 1e-6 and plan["private"]:
+    yield from _joint_faults(events.values(), statistics["marginals"], weight, plan["private"])
+
+
+def _joint_faults(
+    events: Iterable[Mapping[str, Any]],
+    released: Sequence[Mapping[str, Any]],
+    weight: int,
+    private: bool,
+) -> Iterator[str]:
+    """Released joint histograms against what was paid for at each level of noise."""
+    paid: dict[float, float] = {}
+    for event in events:
+        if event["stage"] == "marginals" and not event.get("choices", 0):
+            stddev = event["noise_multiplier"] * event["sensitivity"]
+            level = next((known for known in paid if math.isclose(known, stddev)), stddev)
+            paid[level] = paid.get(level, 0.0) + (event["sensitivity"] / weight) ** 2
+    for level, num in paid.items():
+        sold = sum(math.isclose(marginal["noise_stddev"], level) for marginal in released)
+        if sold > num + 1e-6 and private:
             yield "More joint histograms are released than were paid for."
-    paid = [event["noise_multiplier"] * event["sensitivity"] for event in rounds]
-    for marginal in statistics["marginals"]:
-        if not any(math.isclose(marginal["noise_stddev"], stddev) for stddev in paid):
+    for marginal in released:
+        if not any(math.isclose(marginal["noise_stddev"], level) for level in paid):
             yield "A released joint histogram has another noise than was paid for."
 
 

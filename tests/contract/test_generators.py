@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import nn
-from worlds import CONF, build, read_config
+from worlds import CONF, build, installed, read_config
 
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import generator_names, load_generator
@@ -21,7 +21,11 @@ from dpsynth.privacy.plan import TrainingPlan
 from dpsynth.privacy.training import train
 
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-TABULAR = [name for name in NAMES if not getattr(load_generator(name).Generator, "sequential", False)]
+TABULAR = [
+    name
+    for name in NAMES
+    if installed(name) and not getattr(load_generator(name).Generator, "sequential", False)
+]
 TRAINED = [name for name in TABULAR if load_generator(name).Generator.trains]
 ALLOWED = (nn.Linear, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Tanh)
 

@@ -26,16 +26,17 @@ from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.noise import FixedEntropy
 from tests.support import panels
 from tests.support.swamped import SwampedEntropy
-from tests.support.worlds import SCHEMA, make_table
+from tests.support.worlds import SCHEMA, installed, make_table
 
 SEQUENTIAL = [n for n in generator_names() if getattr(load_generator(n).Generator, "sequential", False)]
-TABULAR = [n for n in generator_names() if n not in SEQUENTIAL]
+TABULAR = [n for n in generator_names() if n not in SEQUENTIAL and installed(n)]
 OPEN = SCHEMA.with_columns(Integer(name="age", min=None, max=None))  # bounds of age are bought
 
 
 OPEN_SEQUENCES = panels.SCHEMA.with_columns(replace(panels.SCHEMA.column("wage"), min=None, max=None))
 # what is free may be short
 SHORT = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 2_000, "private_batch_size": 16}
+SHORT |= {"rounds": 2, "steps": 2, "final_steps": 2}
 
 
 def recipe(name: str) -> pipeline.Recipe:

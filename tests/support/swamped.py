@@ -24,3 +24,6 @@ class SwampedEntropy(FixedEntropy):
     def lattice_gaussian(self, values: np.ndarray, scale: float) -> np.ndarray:
         answers = np.random.default_rng([7, values.size]).integers(1, 60, values.size)
         return (answers.astype(np.int64) << max(0, int(np.log2(scale)) - 4)).reshape(values.shape)
+
+    def noisy_max(self, scores: np.ndarray, scale: float) -> int:
+        return 3 % len(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,11 @@ class World:
     generator: Any
     units: torch.Tensor
     rebuild: Any
+
+
+def installed(name: str) -> bool:
+    """Whether what a generator needs beyond the project's own requirements is there."""
+    return name != "aim" or find_spec("mbi") is not None
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from dpsynth.data.schema import Categorical, Identifier, Integer, Schema, Unit
 from dpsynth.data.statistics import Question
 from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
+from dpsynth.privacy.joints import joint_histograms
 from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.measure import joint_histograms, measure
+from dpsynth.privacy.measure import measure
 from dpsynth.privacy.noise import AesEntropy, FixedEntropy
 from dpsynth.privacy.plan import PrivacyConfig, Request, TrainingConfig, make_plan
 

@@ -1,0 +1,134 @@
+"""Joint histograms: a fixed set, what its answers refine, and what a model then gets most wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dpsynth.data.questions import Proposal
+from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.table import PrivateTable
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.answers import Answers, Shop
+from dpsynth.privacy.drafts import round_events
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.noise import Entropy
+from dpsynth.privacy.plan import Plan
+
+_LATTICE = 2.0**10  # scores are sums of multiples of its inverse, so float64 adds them without rounding
+
+
+def joint_histograms(
+    table: PrivateTable,
+    statistics: Statistics,
+    encoder: Any,
+    questions: Sequence[Any],
+    plan: Plan,
+    ledger: Ledger,
+    entropy: Entropy,
+    *,
+    event: str = "marginals",
+    answers: str | Path | None = None,
+) -> Statistics:
+    """Buys joint histograms of encoded units, in one pass.
+
+    Formal guarantee: `encoder.count` bounds what a unit can change in one histogram (max_rows for tables, 1
+    for sequences, in L2), hence all of them together by sqrt(number of questions) times that; the plan has
+    paid for `plan.request.num_histograms(event)` of them.
+
+    Args:
+      event: "marginals", or "marginals/refined" for questions chosen by the answers to the first.
+      encoder: turns rows into units and answers questions about them, in units of 1/`encoder.resolution`.
+      questions: public; each names the `columns` of its histogram.
+    """
+    shop = _open(table, plan, ledger, entropy, answers)
+    return replace(statistics, marginals=statistics.marginals + _buy(shop, encoder, questions, event))
+
+
+def adaptive_histograms(
+    table: PrivateTable,
+    statistics: Statistics,
+    encoder: Any,
+    seeker: Any,
+    plan: Plan,
+    ledger: Ledger,
+    entropy: Entropy,
+    *,
+    answers: str | Path | None = None,
+) -> Statistics:
+    """Buys, round by round, the joint histograms that a generator's model gets most wrong.
+
+    Formal guarantee: each round is two planned events. The choice is `rounds.choices` exponential mechanisms
+    over proposals that are made of bought answers alone; a unit moves a score by at most what it can change
+    in a histogram (L1). The answers are one Gaussian mechanism, as in `joint_histograms`. Number, noise and
+    selection epsilon are constants of the plan; only the questions adapt.
+    Edge cases: a resumed run takes kept choices and answers, and its model follows the same way.
+
+    Args:
+      seeker: `propose(statistics, noise_stddev)` returns Proposals, at least `rounds.choices` of them.
+    Source: McKenna, Mullins, Sheldon & Miklau (2022), AIM: an adaptive and iterative mechanism, section 4,
+      for the score; deviation: constant noise, planned before the first read, in place of annealing.
+    """
+    shop = _open(table, plan, ledger, entropy, answers)
+    for number in range(1, plan.request.rounds.num + 1):
+        choice, bought = round_events(number)
+        proposals = seeker.propose(statistics, plan.event(bought).noise_stddev)
+        questions = [proposals[place].question for place in _choose(shop, encoder, proposals, choice)]
+        found = _buy(shop, encoder, questions, bought)
+        statistics = replace(statistics, marginals=statistics.marginals + found)
+    return statistics
+
+
+def _open(
+    table: PrivateTable, plan: Plan, ledger: Ledger, entropy: Entropy, answers: str | Path | None
+) -> Shop:
+    if entropy.voids:
+        ledger.void("measurements drew fixed noise, which is for tests")
+    return Shop(table, plan, ledger, entropy, Answers(answers))
+
+
+def _choose(shop: Shop, encoder: Any, proposals: Sequence[Proposal], event: str) -> list[int]:
+    """Buys the places of proposals with large errors, less what their noise would cost."""
+    if len(proposals) < shop.plan.event(event).choices:
+        raise GuaranteeVoid(f"Expected proposals for {event!r}; got {len(proposals)}.")
+
+    def score(frame: pd.DataFrame) -> np.ndarray:
+        units = shop.units(frame, encoder)
+        return np.array([_score(encoder, proposal, units) for proposal in proposals])
+
+    return shop.choose(event, score)
+
+
+def _score(encoder: Any, proposal: Proposal, units: np.ndarray) -> float:
+    """Weight times (L1 error less penalty), exact: weight, expectation and penalty are put on the lattice."""
+    if not 0.0 <= proposal.weight <= 1.0:
+        raise GuaranteeVoid(f"Expected a proposal's weight={proposal.weight} in [0, 1].")
+    weight, penalty = (round(value * _LATTICE) / _LATTICE for value in (proposal.weight, proposal.penalty))
+    expected = np.round(proposal.expected * _LATTICE) / _LATTICE
+    counts = encoder.count(proposal.question, units) / encoder.resolution
+    return weight * (float(np.abs(counts - expected).sum()) - penalty)
+
+
+def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tuple[Marginal, ...]:
+    planned = shop.plan.request.num_histograms(event)
+    if len(questions) != planned:
+        raise GuaranteeVoid(f"Expected {planned} joint histograms, as planned; got {len(questions)}.")
+    shapes = [encoder.shape(question) for question in questions]
+
+    def count(frame: pd.DataFrame) -> np.ndarray:
+        units = shop.units(frame, encoder)
+        return np.concatenate([encoder.count(question, units).ravel() for question in questions])
+
+    noisy = shop.noisy(event, count, scale=encoder.resolution)
+    stddev = shop.plan.event(event).noise_stddev
+    parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+    return tuple(
+        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
+        for question, part, shape in zip(questions, parts, shapes)
+    )
