@@ -6,6 +6,7 @@ back. Each step is one call into the package that owns it.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dpsynth.data.questions import crossing, num_refined, refined_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.table import PrivateTable, Receipt, capped
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.plan import Plan, Request, make_plan
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.noise import Entropy
     from dpsynth.privacy.progress import Progress, TrainingLog
     from dpsynth.privacy.release import Release
+    from dpsynth.privacy.sampling import UnitStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,7 @@ def run(
       BudgetExceeded: the ledger refused; nothing more was read.
     """
     from dpsynth.privacy.measure import measure
+    from dpsynth.privacy.memory import cpu_threads
     from dpsynth.privacy.noise import make_entropy
     from dpsynth.privacy.release import Release
 
@@ -111,12 +112,13 @@ def run(
         return Run(
             release=Release.load(folder / "release"), plan=priced, training=None, seconds=clock.seconds
         )
-    with _ledger(folder / "ledger.jsonl", priced) as ledger:
+    public = _public_rows(table.schema, recipe)
+    with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced) as ledger:
         with clock("measure"):
             statistics = measure(table, priced, ledger, entropy, answers=folder / "answers.json")
             generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
         with clock("train"):
-            training = _train(generator, table, recipe, priced, ledger, entropy, folder, on_step)
+            training = _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, public)
         with clock("sample"):
             synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
         with clock("release"):
@@ -173,16 +175,19 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
         num_refined=num_refined(schema) if questions and rounds is None else 0,
         crossed=crossing(schema) if questions or rounds else None,
         rounds=rounds,
-        num_parameters=_num_parameters(method, schema, recipe) if trains and private else None,
+        **(_private_network(method, schema, recipe) if trains and private else {}),
     )
 
 
-def _num_parameters(method: Any, schema: Schema, recipe: Recipe) -> int:
-    """Size of the private network over made-up statistics; a guess, as real cells are not bought yet."""
+def _private_network(method: Any, schema: Schema, recipe: Recipe) -> dict[str, Any]:
+    """What the plan asks of the network, over made-up statistics: a guess, as no cell is bought yet."""
     statistics = Statistics.made_up(schema)
     encoder = method.encoder(recipe.settings, schema, statistics, private=True)
-    generator = method(recipe.settings, encoder, statistics, seed=0, private=True)
-    return sum(p.numel() for p in generator.objective().private.parameters())
+    objective = method(recipe.settings, encoder, statistics, seed=0, private=True).objective()
+    return {
+        "num_parameters": sum(p.numel() for p in objective.private.parameters()),
+        "validates": hasattr(objective, "validation_losses"),
+    }
 
 
 def _ledger(path: Path, priced: Plan) -> Ledger:
@@ -221,12 +226,13 @@ def _build(
     return generator.to(recipe.training.device), statistics
 
 
-def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -> TrainingLog | None:
+def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, public) -> TrainingLog | None:
     """Fits to bought statistics, free; then trains from private units, by DP-SGD or, declared so, without."""
     from safetensors.torch import load_file, save_file
 
     from dpsynth.privacy.certificate import file_digest
     from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
+    from dpsynth.privacy.units import encoded_units, unit_store
 
     if not generator.trains:
         generator.fit_public()
@@ -235,11 +241,14 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -
     weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
     if ledger.is_finished("training"):  # a resumed run, interrupted after its training
         generator.load_state(load_file(weights))
+        _finish_looks(ledger)
         return None
     generator.fit_public()
+    validation = None if public is None else encoded_units(public, table.schema, generator.encoder)
 
-    def units(receipt: Receipt) -> Tensor:
-        return encoded_units(table.read(receipt), table.schema, generator.encoder)
+    def units(receipt: Receipt) -> Tensor | UnitStore:
+        rows, mb = table.read(receipt), config.resident_mb if priced.private else math.inf
+        return unit_store(rows, table.schema, generator.encoder, resident_mb=mb, device=config.device)
 
     checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every)
     if priced.private:
@@ -254,27 +263,34 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step) -
             config=config,
             on_step=on_step,
             checkpoint=checkpoint,
+            public_validation=validation,
         )
     else:
         rows = units(ledger.charge("training"))
-        log = train_without_privacy(generator.plain_objective(), rows, config, seed=seed, on_step=on_step)
+        log = train_without_privacy(
+            generator.plain_objective(), rows, config, seed=seed, on_step=on_step, validation=validation
+        )
     generator.fit_release()
     save_file({name: tensor.contiguous() for name, tensor in generator.state().items()}, weights)
     ledger.finish("training", file_digest(weights))
+    _finish_looks(ledger)
     checkpoint.path.unlink(missing_ok=True)
     return log
 
 
-def encoded_units(frame: pd.DataFrame, schema: Schema, encoder: Any) -> Tensor:
-    """Encodes rows and gathers them by unit: [unit, packed]; [unit, row, packed] for entities of a table."""
-    import torch
+def _finish_looks(ledger: Ledger) -> None:
+    """Closes the event of the looks at the loss: training is over."""
+    charged = {record["event"] for record in ledger.records if record["kind"] == "charge"}
+    if "validation" in charged and not ledger.is_finished("validation"):
+        ledger.finish("validation")
 
-    from dpsynth.data.encoding import pack_units
 
-    packed = encoder.encode(frame)
-    if schema.unit.column is not None and schema.sequence is None:
-        packed = pack_units(packed, frame[schema.unit.column], schema.unit.max_rows)
-    return torch.from_numpy(np.ascontiguousarray(packed))
+def _public_rows(schema: Schema, recipe: Recipe) -> pd.DataFrame | None:
+    """Reads and checks the public table for validation, before anything is charged."""
+    from dpsynth.data.io import read_table
+
+    path = recipe.training.public_validation
+    return None if path is None else capped(read_table(path, schema), schema)
 
 
 def _generate(

@@ -60,7 +60,7 @@ class PrivateTable:
             raise InvalidInput("the table", problems)
         self.schema = schema
         kept = frame[[name for name in frame.columns if name in schema.names]]
-        self._frame = _capped(kept, schema).reset_index(drop=True)
+        self._frame = capped(kept, schema).reset_index(drop=True)
 
     def read(self, receipt: Receipt) -> pd.DataFrame:
         """Returns the capped rows against a receipt; only `dpsynth.privacy` reads.
@@ -117,8 +117,8 @@ def unit_index(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
     return pd.factorize(frame[schema.unit.column])[0].astype(np.int64)
 
 
-def _capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Keeps the first `max_rows` rows of each unit, in file order."""
+def capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Keeps the first `max_rows` rows of each unit, in file order; what stays of one depends on it alone."""
     if schema.unit.column is None:
         return frame
     place = frame.groupby(schema.unit.column, sort=False, dropna=False, observed=True).cumcount()

@@ -96,6 +96,24 @@ class Players:
         points = torch.lerp(ends[1], ends[0], share).reshape(len(share) // pac, -1)
         return self.config.gradient_penalty * slope_penalty(self.critic.body, points)
 
+    def distance(self, units: Tensor, draw: torch.Generator) -> float:
+        """Mean total variation between given and generated rows over pairs of columns (or modes); in [0, 1].
+
+        The critic's own loss says little about a model: the critic moves along.
+        """
+        segments, real = self.segments, flat_rows(units)
+        num, training = min(max(len(real), 1_000), 10_000), self.network.training
+        self.network.eval()
+        choice = self.choose(num, draw, training=False)
+        made = segments.draw_rows(self.logits(num, choice, draw), draw)
+        self.network.train(training)
+        joints = [(wide := segments.expand(rows)).T @ wide / len(rows) for rows in (real, made)]
+        pairs = segments.member.T @ (joints[0] - joints[1]).abs() @ segments.member / 2
+        num_columns = len(pairs)
+        if num_columns == 1:
+            return float(pairs)
+        return float((pairs.sum() - pairs.trace()) / (num_columns * (num_columns - 1)))
+
     def train_generator(self, optimizer: torch.optim.Optimizer, draw: torch.Generator) -> float:
         """One step of the generator against the critic; reads no real unit. Returns its loss."""
         choice = self.choose(self.config.batch_size, draw)
@@ -192,6 +210,9 @@ class PrivateObjective:
             rows, _ = self.players.fakes(size, choice, draw)
         return rows[:num], None if choice is None else Choice(*(part[:num] for part in choice))
 
+    def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
+        return self.players.distance(units, draw)
+
     def after_step(self) -> None:
         if self.players.project:
             self.players.project()
@@ -263,6 +284,9 @@ class PlainObjective:
         offset = (share * counts).long().clamp(max=(counts - 1).clamp(min=0))
         place = (self._starts[choice.columns, choice.codes] + offset).clamp(max=len(self._rows) - 1)
         return torch.where(counts > 0, self._order[choice.columns, place], anyone)
+
+    def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
+        return self.players.distance(units, draw)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self._critic_optimizer, self._generator_optimizer]

@@ -79,6 +79,9 @@ class Objective:
         if self._anchoring is not None:
             self._anchoring.step(step, draw)
 
+    def validation_losses(self, units: Tensor, draw: torch.Generator) -> Tensor:
+        return self.unit_losses(units, draw)
+
     def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
         return float(self.unit_losses(units, draw).mean())
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from dp_accounting import dp_event
 
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy import accounting, calibration
+from dpsynth.privacy.checks import rate_and_steps
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.drafts import Draft
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
@@ -68,6 +70,9 @@ def solve(
     if request.trains:
         others = [event.event for event in events]
         constants = _training_plan(privacy, training, guarantee, others, num_units)
+        for bought in (event for event in events if event.looks):
+            each = bought.event.event.noise_multiplier
+            constants = replace(constants, validation_looks=bought.looks, validation_noise_multiplier=each)
         events.append(_training_event(constants))
     composed = accounting.Ingredients.of(event.event for event in events)
     return Plan(
@@ -97,6 +102,10 @@ def _events(
         if draft.choices:
             one = accounting.ExponentialMechanismDpEvent(choice_epsilon(noise, draft.choices))
             event = dp_event.SelfComposedDpEvent(one, draft.choices)
+        if draft.looks:
+            each = _round_up(noise * math.sqrt(draft.looks))
+            event = dp_event.SelfComposedDpEvent(dp_event.GaussianDpEvent(each), draft.looks)
+            noise = each / math.sqrt(draft.looks)
         if draft.failure:
             event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
         events.append(_planned(draft, noise, event))
@@ -122,10 +131,13 @@ def _total_noise(epsilon: float, delta: float) -> float:
 
 def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request) -> dict[str, float]:
     """Fractions of the budget per stage; the last stage takes what the others leave."""
+    others = privacy.count_share + privacy.columns_share + privacy.validation_share
+    usual = min(0.8, 0.9 * (1.0 - others)) if request.trains else 1.0
     configured = {
         "count": privacy.count_share,
         "columns": privacy.columns_share,
-        "marginals": privacy.marginals_share or (0.8 if request.trains else 1.0),
+        "validation": privacy.validation_share,
+        "marginals": privacy.marginals_share or usual,
     }
     stages = list(dict.fromkeys(draft.stage for draft in drafts))
     shares = {stage: configured[stage] for stage in stages}
@@ -142,10 +154,7 @@ def _training_plan(
     others: list[dp_event.DpEvent],
     num_units: int | None,
 ) -> TrainingPlan:
-    rate = training.sample_rate
-    if training.expected_batch_size is not None:
-        rate = training.expected_batch_size / num_units
-    steps = training.steps if training.steps is not None else max(1, round(training.epochs / rate))
+    rate, steps = rate_and_steps(training, num_units)
     budget = {"sample_rate": rate, "epsilon": guarantee.epsilon, "delta": guarantee.delta}
     noise = privacy.noise_multiplier
     if noise is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from dpsynth.errors import InvalidInput, Problem
@@ -21,9 +22,10 @@ class PrivacyConfig:
       noise_multiplier: of training, noise stddev over clipping norm; `max_epsilon` then sets the steps.
       max_epsilon: the total budget when `noise_multiplier` is given: training stops before the step that
         would exceed it.
-      count_share, columns_share, marginals_share: fractions of the budget in units of 1 / noise_multiplier**2
-        (what Gaussian mechanisms add up when they compose). The rest is for training; a share that is not
-        needed goes to training, or, without training, to the columns.
+      count_share, columns_share, marginals_share, validation_share: fractions of the budget in units of
+        1 / noise_multiplier**2 (what Gaussian mechanisms add up when they compose). The rest is for training;
+        a share that is not needed goes to training, or, without training, to the columns. `validation_share`
+        buys noisy losses while training.
       noise: "aes" or "torch"; the certificate names it.
     """
 
@@ -35,6 +37,7 @@ class PrivacyConfig:
     count_share: float = 0.01
     columns_share: float = 0.1
     marginals_share: float = 0.0
+    validation_share: float = 0.0
     noise: Literal["aes", "torch"] = "aes"
 
     def __post_init__(self):
@@ -84,8 +87,9 @@ class PrivacyConfig:
         if not 1e-10 <= self.delta < 1.0:
             rule = f"Expected delta={self.delta} in [1e-10, 1)."
             yield Problem("privacy.delta", rule, "Take a value well below 1 / number of units, such as 1e-5.")
-        shares = (self.count_share, self.columns_share, self.marginals_share)
-        for key, share in zip(("count_share", "columns_share", "marginals_share"), shares):
+        names = ("count_share", "columns_share", "marginals_share", "validation_share")
+        shares = [getattr(self, name) for name in names]
+        for key, share in zip(names, shares):
             if not 0.0 <= share < 1.0:
                 yield Problem(f"privacy.{key}", f"Expected {share} in [0, 1).", "Shares are fractions.")
         if sum(shares) >= 1.0:
@@ -107,14 +111,19 @@ class TrainingConfig:
       physical_batch_size: units per forward pass, or "auto"; bounds memory and changes nothing else.
       backend: "fast" (book-keeping), "opacus_ghost", "opacus_hooks" or "vmap".
       device: "cpu" or "cuda".
-      threads: CPU threads of this job; null leaves torch's own choice.
+      threads: CPU threads of this job, or "auto" for torch's own choice, which is all cores. One is right
+        for these small networks, above all beside other jobs.
+      resident_mb: encoded units that take more megabytes than this are kept in a file and read by number.
       schedule: learning rate over steps: "constant", "linear" or "cosine"; never by a private loss.
       warmup_steps: steps over which the learning rate rises from 0.
       ema_decay: decay of the average of released weights; 0 releases the last weights. Free.
       gradient_accumulation: batches per step, without privacy only.
-      generation_batch_size: rows per forward pass when sampling.
       checkpoint_every: steps between checkpoints; 0 writes none.
-      validation_share, validation_every, early_stop_delta: without privacy only.
+      validation_share: of the units, held out; without privacy only.
+      public_validation: a file of the table's schema whose rows are public, to validate on instead.
+      validation_every: steps between two looks at the validation loss.
+      early_stop_delta: stop when three looks in a row improve the loss by less; null never stops. With
+        privacy it needs `public_validation` or `privacy.validation_share`.
     """
 
     steps: int | None = None
@@ -125,14 +134,15 @@ class TrainingConfig:
     physical_batch_size: int | Literal["auto"] = "auto"
     backend: Literal["fast", "opacus_ghost", "opacus_hooks", "vmap"] = "fast"
     device: str = "cpu"
-    threads: int | None = None
+    threads: int | Literal["auto"] = 1
+    resident_mb: float = 4096.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     ema_decay: float = 0.0
     gradient_accumulation: int = 1
-    generation_batch_size: int = 8192
     checkpoint_every: int = 0
     validation_share: float = 0.0
+    public_validation: str | None = None
     validation_every: int = 100
     early_stop_delta: float | None = None
 
@@ -151,8 +161,7 @@ class TrainingConfig:
             "epochs",
             "expected_batch_size",
             "max_grad_norm",
-            "threads",
-            "generation_batch_size",
+            "resident_mb",
         ):
             yield from _above(f"training.{key}", getattr(self, key), 0)
         for key in ("gradient_accumulation", "validation_every"):
@@ -162,8 +171,15 @@ class TrainingConfig:
         if self.sample_rate is not None and not 0.0 < self.sample_rate <= 1.0:
             rule = f"Expected sample_rate={self.sample_rate} in (0, 1]."
             yield Problem("training.sample_rate", rule, "0.01 to 0.1 is usual.")
-        if not self.physical_batch_size == "auto":
-            yield from _above("training.physical_batch_size", self.physical_batch_size, 0)
+        for key in ("physical_batch_size", "threads"):
+            if getattr(self, key) != "auto":
+                yield from _above(f"training.{key}", getattr(self, key), 0)
+        if self.public_validation is not None and self.validation_share > 0.0:
+            rule = "is given together with training.validation_share."
+            yield Problem("training.public_validation", rule, "Set one of them to null or 0.")
+        if self.public_validation is not None and not Path(self.public_validation).is_file():
+            rule = f"No file {self.public_validation!r}."
+            yield Problem("training.public_validation", rule, "Correct the path.")
         for key in ("ema_decay", "validation_share"):
             if not 0.0 <= getattr(self, key) < 1.0:
                 yield Problem(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dpsynth.data.questions import Rounds
-from dpsynth.privacy.configs import PrivacyConfig
+from dpsynth.privacy.checks import rate_and_steps
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from dpsynth.data.schema import Schema
@@ -36,6 +37,7 @@ class Draft:
     failure: float
     about: str
     choices: int = 0
+    looks: int = 0
 
 
 def list_drafts(
@@ -95,6 +97,27 @@ def list_drafts(
         if num
     ]
     return drafts + list(_round_drafts(request.rounds, weight_in_histograms))
+
+
+def look_drafts(
+    privacy: PrivacyConfig, training: TrainingConfig, request: Request, num_units: int | None
+) -> Iterator[Draft]:
+    """Noisy looks at the loss while training, if any are wanted.
+
+    Sensitivity: a loss counts from 0 to 1, in parts of its bound.
+    """
+    if not (request.trains and privacy.private and privacy.validation_share > 0.0):
+        return
+    looks = rate_and_steps(training, num_units)[1] // training.validation_every
+    yield Draft(
+        name="validation",
+        stage="validation",
+        weight=1.0,
+        sensitivity=1.0,
+        failure=0.0,
+        about=f"{looks} noisy looks at the loss, in parts of its bound",
+        looks=looks,
+    )
 
 
 def _round_drafts(rounds: Rounds | None, per_unit: int) -> Iterator[Draft]:

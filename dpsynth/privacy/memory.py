@@ -1,9 +1,11 @@
-"""How many units fit through a forward and backward pass at once."""
+"""What a training takes of the machine: units that pass through at once, and threads."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +53,18 @@ def bytes_per_unit(objective: PrivateObjective, device: torch.device | str, seed
         losses = objective.unit_losses(units, draw)
     del losses
     return max(1.0, sum(saved.values()) / _PROBE)
+
+
+@contextmanager
+def cpu_threads(number: int | Literal["auto"]) -> Iterator[None]:
+    """Gives torch so many threads, and puts its own number back after; "auto" leaves its own."""
+    before = torch.get_num_threads()
+    if number != "auto":
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -129,7 +129,8 @@ class PlainObjective(Protocol):
 # Optional methods, looked up by name on either objective:
 #   optimizers() -> list[Optimizer]        all optimizers, private and public, that a schedule scales
 #   averaged() -> nn.Module                the released module whose parameters `training.ema_decay` averages
-#   validation_loss(units, draw) -> float  mean loss on units that may be read freely (public ones under
-# privacy,
+#   validation_loss(units, draw) -> float  loss on units that may be read freely (public ones under privacy,
 #                                          held-out ones without), without gradient, modes restored after
-OPTIONAL_METHODS = ("optimizers", "averaged", "validation_loss")
+#   validation_losses(units, draw) -> [unit]  one loss per unit, in which unit i depends on unit i alone; its
+#                                          noisy mean can be bought while training
+OPTIONAL_METHODS = ("optimizers", "averaged", "validation_loss", "validation_losses")

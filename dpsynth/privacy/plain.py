@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpsynth.privacy.looks import FreeLook
+from dpsynth.privacy.memory import cpu_threads
 from dpsynth.privacy.objective import PlainObjective
 from dpsynth.privacy.plan import TrainingConfig
 from dpsynth.privacy.progress import Progress, TrainingLog
@@ -23,6 +25,7 @@ def train_without_privacy(
     *,
     seed: int,
     on_step: Callable[[Progress], None] | None = None,
+    validation: Tensor | None = None,
 ) -> TrainingLog:
     """Trains a model as published, with no privacy at all; what comes out is NON-PRIVATE.
 
@@ -35,30 +38,26 @@ def train_without_privacy(
         objective here.
       seed: public; the split, latents and order.
       on_step: called after each step with the step's losses.
+      validation: other units to validate on, in place of a share of `units`.
     Raises:
       ValueError: neither steps nor epochs.
     """
     draw = torch.Generator(config.device).manual_seed(seed)
     training, held_out = _split(units.to(config.device), config.validation_share, seed)
-    threads = torch.get_num_threads()
+    held_out = held_out if validation is None else validation.to(config.device)
     devices = list(range(torch.cuda.device_count())) if config.device != "cpu" else []
-    with torch.random.fork_rng(devices=devices):
+    with cpu_threads(config.threads), torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        try:
-            objective.bind(training)
-            with _accumulation(objective, config.gradient_accumulation):
-                return _run(objective, held_out, config, draw, seed, on_step)
-        finally:
-            torch.set_num_threads(threads)
+        objective.bind(training)
+        with _accumulation(objective, config.gradient_accumulation):
+            return _run(objective, held_out, config, draw, seed, on_step)
 
 
 def _run(objective, held_out, config, draw, seed, on_step) -> TrainingLog:
     steps = _num_steps(objective, config)
     rates = LearningRates(objective, config, steps)
     average = WeightAverage(objective, config.ema_decay)
-    stopping = EarlyStopping(objective, held_out, config, seed)
+    stopping = EarlyStopping(None if held_out is None else FreeLook(objective, held_out, seed), config)
     losses, done, began = [], 0, time.perf_counter()
     while done < steps and not stopping.stopped:
         rates.set(done)
@@ -66,7 +65,7 @@ def _run(objective, held_out, config, draw, seed, on_step) -> TrainingLog:
         losses.append(found)
         average.update()
         done += 1
-        stopping.look(done)
+        stopping.after(done)
         if on_step:
             on_step(Progress(steps_done=done, steps=steps, internal=found))
     average.apply()

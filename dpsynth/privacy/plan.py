@@ -9,14 +9,13 @@ total meets epsilon from below. Every number here is public and a constant from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.questions import Rounds
-from dpsynth.errors import InvalidInput, Problem
+from dpsynth.errors import InvalidInput
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.drafts import list_drafts
+from dpsynth.privacy.drafts import list_drafts, look_drafts
 
 __all__ = ["Plan", "PlannedEvent", "PrivacyConfig", "Request", "TrainingConfig", "TrainingPlan", "make_plan"]
 
@@ -38,6 +37,7 @@ class Request:
       num_refined: number of joint histograms to buy afterwards, chosen by the answers to the first.
       crossed: the column (the target) whose cells cross the 1-way histograms of the others, or None.
       rounds: of joint histograms chosen by what the generator's model gets wrong, or None.
+      validates: its objective has a loss per unit, of which noisy means can be bought while it trains.
       num_parameters: of the private network, for the noise-to-signal guess; None where unknown.
     """
 
@@ -47,6 +47,7 @@ class Request:
     num_refined: int = 0
     crossed: str | None = None
     rounds: Rounds | None = None
+    validates: bool = False
     num_parameters: int | None = None
 
     def num_histograms(self, event: str) -> int:
@@ -68,6 +69,8 @@ class TrainingPlan:
       expected_batch_size: the divisor of the noisy sum, sample_rate times the public or bought number of
         units. A scale, not part of the event; None until the count has been bought.
       physical_batch_size, backend, noise, device: as configured.
+      validation_looks: noisy looks at the loss that are paid for beside the steps, at most.
+      validation_noise_multiplier: of each look; None without looks.
     """
 
     sample_rate: float
@@ -79,6 +82,8 @@ class TrainingPlan:
     backend: str = "fast"
     noise: str = "aes"
     device: str = "cpu"
+    validation_looks: int = 0
+    validation_noise_multiplier: float | None = None
 
     @property
     def noise_stddev(self) -> float:
@@ -98,13 +103,15 @@ class PlannedEvent:
 
     Args:
       name: the ledger's key.
-      stage: "count", "columns", "marginals" or "training".
+      stage: "count", "columns", "marginals", "validation" or "training".
       event: what accountants compose.
       noise_multiplier: noise stddev over sensitivity; 0 without privacy. Of choices: of the Gaussian that
-        would cost as much (1 / noise_multiplier**2 = choices * choice_epsilon**2 / 4).
+        would cost as much (1 / noise_multiplier**2 = choices * choice_epsilon**2 / 4). Of looks: of the one
+        look that would cost as much as all.
       sensitivity: L2 norm by which one unit can change what is measured; of choices, how far it can move a
         score.
       choices: made by the exponential mechanism; 0 for a Gaussian one.
+      looks: at the loss while training; 0 for anything else.
       failure: delta of the event by itself (partition selection), else 0.
       about: what is read, for people.
     """
@@ -116,6 +123,7 @@ class PlannedEvent:
     sensitivity: float
     failure: float = 0.0
     choices: int = 0
+    looks: int = 0
     about: str = ""
 
     @property
@@ -228,45 +236,18 @@ def make_plan(
       InvalidInput: lists every reason why there is no such plan.
     """
     from dpsynth.privacy import budget
+    from dpsynth.privacy.checks import plan_problems
     from dpsynth.privacy.guarantee import Guarantee, NonPrivate
 
     num_units = num_units or schema.num_units
-    problems = list(_plan_problems(privacy, training, request, num_units))
+    problems = list(plan_problems(privacy, training, request, num_units))
     if problems:
         raise InvalidInput("the plan", problems)
     unit = {"unit": schema.unit.column or "row", "max_rows": schema.unit.max_rows}
     drafts = list_drafts(privacy, schema, request, num_units)
+    drafts += look_drafts(privacy, training, request, num_units)
     if not privacy.private:
         return budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
     spends = bool(drafts) or request.trains
     guarantee = Guarantee(epsilon=privacy.total_epsilon if spends else 0.0, delta=privacy.delta, **unit)
     return budget.solve(privacy, training, guarantee, drafts, num_units, request)
-
-
-def _plan_problems(
-    privacy: PrivacyConfig, training: TrainingConfig, request: Request, num_units: int | None
-) -> Iterator[Problem]:
-    if not privacy.private:
-        return
-    if num_units is None and privacy.count_share == 0.0:
-        fix = "Raise it to 0.01, or declare the schema's num_units (approximate will do)."
-        yield Problem("privacy.count_share", "is 0, but the number of units has to be bought.", fix)
-    if privacy.columns_share == 0.0 and (request.trains or request.num_marginals or request.rounds):
-        yield Problem("privacy.columns_share", "is 0, but histograms have to be bought.", "Raise it to 0.1.")
-    if not request.trains:
-        return
-    if training.expected_batch_size is not None:
-        if num_units is None:
-            rule = "needs the schema's num_units, since the exact number of units is private."
-            fix = "Declare num_units (approximate will do), or set training.sample_rate and leave this null."
-            yield Problem("training.expected_batch_size", rule, fix)
-        elif training.expected_batch_size > num_units:
-            rule = f"Expected {training.expected_batch_size} to be at most num_units={num_units}."
-            yield Problem("training.expected_batch_size", rule, "Lower it.")
-    if training.gradient_accumulation != 1:
-        rule = "would change what is charged."
-        fix = "Raise training.expected_batch_size; training.physical_batch_size bounds memory."
-        yield Problem("training.gradient_accumulation", rule, fix)
-    if training.validation_share > 0.0 or training.early_stop_delta is not None:
-        rule = "would read private units without paying."
-        yield Problem("training.validation_share", rule, "Set it to 0 and training.early_stop_delta to null.")

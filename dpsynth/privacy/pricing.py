@@ -98,7 +98,8 @@ def _epsilon_after(plan: Plan) -> list[float]:
 def noise_to_signal(plan: Plan, event: PlannedEvent) -> float | None:
     """Noise over what is measured, from public facts; None where a fact is missing.
 
-    The count: noise over the number of units. Histograms: noise over the rows in an average coarse cell.
+    The count: noise over the number of units. Looks at the loss: one look's noise over the bound.
+    Histograms: noise over the rows in an average coarse cell.
     Training: length of the noise vector over the longest possible sum of a step's gradients.
     """
     if plan.num_units is None:
@@ -112,6 +113,9 @@ def noise_to_signal(plan: Plan, event: PlannedEvent) -> float | None:
         return None
     if event.stage == "count":
         return event.noise_stddev / plan.num_units
+    if event.stage == "validation":
+        each = plan.training and plan.training.validation_noise_multiplier
+        return each / plan.num_units if each else None
     cells = _CELLS**2 if event.stage == "marginals" else _CELLS
     return event.noise_stddev * cells / plan.num_units
 

@@ -1,18 +1,17 @@
 """What changes over the steps of a training: learning rates, weight averages, and when to stop.
 
 Learning rates follow the step number, never a private loss. Averages are post-processing. Stopping looks at
-units that may be read freely: public ones under privacy, held-out ones without.
+units that may be read freely (public ones under privacy, held-out ones without), or at a bought loss.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.plan import TrainingConfig
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -103,32 +102,27 @@ class WeightAverage:
 
 
 class EarlyStopping:
-    """Stops when the loss on freely readable units fails to improve by `early_stop_delta` three times.
+    """Stops when looks at the loss fail to improve by `early_stop_delta` three times in a row.
 
-    Without validation units, or with early_stop_delta null, it never stops. The steps that are not taken stay
-    paid for: the charge is an upper bound.
+    Without looks, or with early_stop_delta null, it never stops. The steps that are not taken stay paid for:
+    the charge is an upper bound.
+
+    Args:
+      look: returns the loss at the look of a number (1, 2, …); see `dpsynth.privacy.looks`.
     """
 
-    def __init__(self, objective: Any, units: Tensor | None, config: TrainingConfig, seed: int):
-        self._objective, self._units, self._seed = objective, units, seed
+    def __init__(self, look: Callable[[int], float] | None, config: TrainingConfig):
+        self.look = look
         self._every, self._delta = config.validation_every, config.early_stop_delta
         self._best, self._waited = math.inf, 0
         self.stopped = False
         self.losses: list[tuple[int, float]] = []
-        if units is not None and not hasattr(objective, "validation_loss"):
-            rule = "cannot be validated: its objective has no validation_loss."
-            raise InvalidInput(
-                "the configuration",
-                [Problem("training.validation_share", f"This generator {rule}", "Set it to 0.")],
-            )
 
-    def look(self, done: int) -> None:
-        """Validates after `done` steps if it is time to."""
-        if self._units is None or done % self._every:
+    def after(self, done: int) -> None:
+        """Looks after `done` steps if it is time to."""
+        if self.look is None or done % self._every:
             return
-        draw = torch.Generator(self._units.device).manual_seed(self._seed)
-        with torch.no_grad():
-            loss = float(self._objective.validation_loss(self._units, draw))
+        loss = self.look(done // self._every)
         self.losses.append((done, loss))
         if self._delta is None:
             return

@@ -20,7 +20,9 @@ from dpsynth.errors import DpsynthError, GuaranteeVoid
 from dpsynth.privacy.backends import make_backend
 from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.clipping import BookKeeper
-from dpsynth.privacy.memory import physical_batch_size
+from dpsynth.privacy.draws import SecretDraws
+from dpsynth.privacy.looks import BoughtLook, FreeLook, loss_bound
+from dpsynth.privacy.memory import cpu_threads, physical_batch_size
 from dpsynth.privacy.noise import Entropy
 from dpsynth.privacy.objective import PlainObjective, PrivateObjective
 from dpsynth.privacy.optimizer import FlatDPOptimizer
@@ -91,7 +93,7 @@ class PrivateStep:
             expected_batch_size=plan.expected_batch_size,
             entropy=entropy,
         )
-        self._secret = torch.Generator(plan.device)
+        self._secret_draws = SecretDraws(entropy, plan.device)
         self._num_generated = max(1, round(plan.expected_batch_size))
 
     def __call__(self, store: UnitStore, index: Tensor, draw: torch.Generator) -> float:
@@ -103,10 +105,10 @@ class PrivateStep:
         plan, optimizer, stats = self.plan, self.optimizer, self.conformance
         optimizer.zero_grad()
         total = clipped_units = 0.0
-        with self._secret_draws():
+        with self._secret_draws() as secret:
             for part in index.split(self.physical) if len(index) else ():
                 clipped = self._backend.clipped_sum(
-                    lambda units: self._objective.unit_losses(units, self._secret),
+                    lambda units: self._objective.unit_losses(units, secret),  # noqa: B023  called at once
                     store.take(part),
                     plan.max_grad_norm,
                     optimizer.private_sum,
@@ -155,23 +157,6 @@ class PrivateStep:
                 return
             self.optimizer.has_public_terms = True
 
-    @contextmanager
-    def _secret_draws(self) -> Iterator[None]:
-        """Seeds the draws of private passes from the entropy; puts torch's global generators back after."""
-        seeds = (self._entropy.uniform(2) * 2.0**53).astype("int64")
-        self._secret.manual_seed(int(seeds[0]))
-        generators = [torch.default_generator]
-        if self._secret.device.type == "cuda":
-            generators.append(torch.cuda.default_generators[self._secret.device.index or 0])
-        states = [generator.get_state() for generator in generators]
-        for generator in generators:
-            generator.manual_seed(int(seeds[1]))
-        try:
-            yield
-        finally:
-            for generator, state in zip(generators, states):
-                generator.set_state(state)
-
 
 def train(
     objective: PrivateObjective,
@@ -189,10 +174,10 @@ def train(
     """Trains `objective.private` with DP-SGD for the plan's steps.
 
     Formal guarantee: everything that leaves (parameters, optimizer state, released module) is a function of
-    one `plan.steps`-fold Poisson-subsampled Gaussian event, charged to `ledger` before the first unit is
-    read, and of public randomness. The objective is validated on made-up units first. Steps, rate, noise,
-    divisor and learning rates are constants of the plan and the configuration; nothing adapts to private
-    data.
+    one `plan.steps`-fold Poisson-subsampled Gaussian event (and, if the plan has any, of its noisy looks at
+    the loss), charged to `ledger` before the first unit is read, and of public randomness. The objective is
+    validated on made-up units first. Steps, rate, noise, divisor and learning rates are constants of the plan
+    and the configuration; training may end early after a bought look, and adapts to nothing else private.
     Edge cases: a table without units trains on noise. A resumed run continues the event it charged, with
     fresh entropy, and is equal in law to one that was never interrupted.
 
@@ -201,7 +186,7 @@ def train(
       units: private; encoded units, or, so that charge and read are one call, a function that reads them
         against the receipt.
       plan: public constants; the divisor must be filled in.
-      ledger: is charged its event "training".
+      ledger: is charged its event "training", and before it "validation", where the plan has looks.
       entropy: coins and noise.
       seed: public: latents, generator steps, initial dropout of the generator.
       config: public controls: schedule, weight average, validation, threads.
@@ -213,7 +198,7 @@ def train(
       BudgetExceeded: the ledger refuses; nothing was read.
     """
     config = config or TrainingConfig()
-    _refuse_unsound(config, plan)
+    _refuse_unsound(config, plan, public_validation)
     device = torch.device(plan.device)
     with _job_settings(config, device, seed):
         objective.private.train()
@@ -236,14 +221,20 @@ def _run(
     draw = torch.Generator(plan.device).manual_seed(seed)
     rates = LearningRates(objective, config, plan.steps)
     average = WeightAverage(objective, config.ema_decay)
-    stopping = EarlyStopping(objective, public_validation, config, seed)
+    look = None if public_validation is None else FreeLook(objective, public_validation, seed)
+    stopping = EarlyStopping(look, config)
     parts = {"draw": draw, "average": average, "stopping": stopping}
     saved = checkpoint.read(ledger.id, plan) if checkpoint else None
+    if plan.validation_looks:
+        bound = loss_bound(objective, device=plan.device, seed=seed)  # before any step, also when resumed
+        ledger.charge("validation")
     receipt = ledger.charge("training")
     start = checkpoint.resume(saved, objective, parts, receipt) if saved else 0
     if step._entropy.voids:
         ledger.void("training drew fixed noise, which is for tests")
     store = as_store(units(receipt) if callable(units) else units, plan.device)
+    if plan.validation_looks:
+        stopping.look = BoughtLook(objective, store, plan, step._entropy, physical=step.physical, bound=bound)
     sampler = PoissonSampler(len(store), plan.sample_rate, step._entropy)
     accountant = RDPAccountant()
     step.optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(plan.sample_rate))
@@ -257,7 +248,7 @@ def _run(
                 objective.public_step(done, draw)
                 average.update()
                 done += 1
-                stopping.look(done)
+                stopping.after(done)
             if done % _CHECK_EVERY == 0 or done == plan.steps:
                 _check_finite(objective.private)
             if checkpoint and checkpoint.due(done, plan.steps):
@@ -281,13 +272,15 @@ def _run(
     )
 
 
-def _refuse_unsound(config: TrainingConfig, plan: TrainingPlan) -> None:
+def _refuse_unsound(config: TrainingConfig, plan: TrainingPlan, public_validation: Tensor | None) -> None:
     if config.gradient_accumulation != 1:
         raise GuaranteeVoid(
             f"Expected training.gradient_accumulation={config.gradient_accumulation} to be 1 under privacy: "
             "several Poisson batches per step are not the event that is charged. To save memory, lower "
             "training.physical_batch_size; to average over more units, raise training.expected_batch_size."
         )
+    if public_validation is not None and plan.validation_looks:
+        raise GuaranteeVoid("Either buy looks at the loss, or give public units to look at; not both.")
     if plan.steps < 1:
         raise GuaranteeVoid(f"Expected steps={plan.steps} of at least 1.")
 
@@ -295,16 +288,14 @@ def _refuse_unsound(config: TrainingConfig, plan: TrainingPlan) -> None:
 @contextmanager
 def _job_settings(config: TrainingConfig, device: torch.device, seed: int) -> Iterator[None]:
     """Threads, no mixed precision, and a global generator seeded for public use; all put back after."""
-    threads = torch.get_num_threads()
     devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.autocast(device.type, enabled=False):
+    with (
+        cpu_threads(config.threads),
+        torch.random.fork_rng(devices=devices),
+        torch.autocast(device.type, enabled=False),
+    ):
         torch.manual_seed(seed)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        yield
 
 
 def _check_finite(module: nn.Module) -> None:

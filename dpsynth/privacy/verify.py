@@ -153,6 +153,7 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
         "columns/narrow": rows * math.sqrt(open_kinds.count("bounds")),
         "columns/values": rows * math.sqrt(open_kinds.count("values")),
         "columns/histograms": weight * math.sqrt(num),
+        "validation": 1.0,
     }
     events = {event["name"]: event for event in plan["events"]}
     for name, event in events.items():
@@ -163,6 +164,11 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
             yield f"{name} has the wrong sensitivity."
         if not plan["private"]:
             continue
+        if name == "validation":
+            constants = plan["training"]
+            looks, each = constants["validation_looks"], constants["validation_noise_multiplier"]
+            if not each or not looks or not math.isclose(noise, each / math.sqrt(looks)):
+                yield "validation charges other looks than are taken."
         if name == "training":
             constants = plan["training"]
             key = (constants["sample_rate"], constants["noise_multiplier"])

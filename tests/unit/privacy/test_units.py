@@ -1,0 +1,40 @@
+"""Encoded units are the same, in memory or in a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from worlds import SCHEMA, make_table, measure
+
+from dpsynth.data.columns import Identifier
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.schema import Unit
+from dpsynth.privacy import units
+from dpsynth.privacy.sampling import MappedUnits
+
+TABLE = make_table(500)
+ENCODER = TableEncoder(SCHEMA, measure(TABLE), "bins")
+OWNED = replace(
+    SCHEMA, columns=(*SCHEMA.columns, Identifier(name="who")), unit=Unit(column="who", max_rows=3)
+)
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, OWNED])
+def test_units_in_a_file_are_those_in_memory(schema, monkeypatch):
+    monkeypatch.setattr(units, "_BLOCK", 70)
+    frame = TABLE.copy()
+    if schema is OWNED:  # entities with one to three rows, apart from one another, in no order
+        frame["who"] = np.random.default_rng(0).permutation(np.arange(500) % 230)
+    resident = units.unit_store(frame, schema, ENCODER, resident_mb=1.0)
+    mapped = units.unit_store(frame, schema, ENCODER, resident_mb=1e-3)
+    assert isinstance(resident, torch.Tensor) and isinstance(mapped, MappedUnits)
+    assert len(mapped) == len(resident) == (230 if schema is OWNED else 500)
+    every = torch.arange(len(mapped))
+    assert torch.equal(mapped.take(every).nan_to_num(-9.0), resident.nan_to_num(-9.0))
+
+
+def test_an_empty_table_is_resident():
+    assert len(units.unit_store(TABLE.iloc[:0], SCHEMA, ENCODER, resident_mb=1.0)) == 0
