@@ -58,7 +58,7 @@ class Layout:
         return list(places).index((column, "onehot"))
 
 
-class _Bins:
+class BinCodec:
     """One one-hot over the coarse cells; decoding draws a fine cell in its group, then a value in that."""
 
     def __init__(self, cells: Cells, probabilities: np.ndarray):
@@ -164,7 +164,7 @@ class TableEncoder:
         modes: Mapping[str, Modes] | None = None,
     ):
         self.schema, self.statistics, self.representation = schema, statistics, representation
-        self.codecs: dict[str, _Bins | _Modal] = {}
+        self.codecs: dict[str, BinCodec | _Modal] = {}
         for cells in statistics.domain.cells:
             name = cells.column.name
             probabilities = statistics.fine_probabilities(name)
@@ -172,7 +172,7 @@ class TableEncoder:
                 fitted = modes[name] if modes else _fit(cells, probabilities * statistics.num_rows)
                 self.codecs[name] = _Modal(cells, probabilities, fitted)
             else:
-                self.codecs[name] = _Bins(cells, probabilities)
+                self.codecs[name] = BinCodec(cells, probabilities)
         segments, start = [], 0
         for name, codec in self.codecs.items():
             for kind, size in codec.parts:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import declared_bounds, from_axis, resolution, to_axis
-from dpsynth.data.encoding import _Bins
+from dpsynth.data.encoding import BinCodec
 from dpsynth.data.grid import Cells
 from dpsynth.data.schema import Column
 
@@ -31,7 +31,7 @@ class CodeCodec:
     def __init__(self, cells: Cells, probabilities: np.ndarray | None = None, kind: str = "onehot"):
         self.cells, self.kind = cells, kind
         weights = np.zeros(cells.fine_size) if probabilities is None else probabilities
-        self._bins = _Bins(cells, weights)
+        self._bins = BinCodec(cells, weights)
 
     @property
     def num_codes(self) -> int:

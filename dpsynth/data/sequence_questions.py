@@ -80,7 +80,7 @@ def default_questions(
     sequence = schema.sequence
     asked = [SequenceQuestion(row=a, column=b) for a, b in combinations(attributes, 2)]
     if sequence.min_length < sequence.max_length:
-        asked += [SequenceQuestion(row=a, column=LENGTH) for a in attributes or [LENGTH]]
+        asked += [SequenceQuestion(row=a, column=LENGTH) for a in (LENGTH, *attributes)]
     elif len(attributes) == 1:
         asked.append(SequenceQuestion(row=attributes[0], column=attributes[0]))
     asked += [SequenceQuestion(row=STEP, column=f) for f in features]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.axis import is_numeric
 from dpsynth.data.dtypes import restore
 from dpsynth.data.encoding import Segment
-from dpsynth.data.grid import Cells, fine_domain
-from dpsynth.data.schema import Column, Continuous, Integer, Schema
+from dpsynth.data.grid import Cells
+from dpsynth.data.schema import Column, Schema
 from dpsynth.data.sequence_columns import CodeCodec, ScalarCodec, axis_bounds
 from dpsynth.data.sequence_encoding import (
     MINUSONE_ONE,
@@ -29,9 +29,10 @@ from dpsynth.data.sequence_encoding import (
     scale_examples,
     unscale_examples,
 )
-from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names, models_times
+from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names
 from dpsynth.data.sequence_questions import RESOLUTION, SequenceQuestion, answer, shape
 from dpsynth.data.sequence_rows import ordered_rows
+from dpsynth.data.sequence_times import SequenceTimes
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
 
@@ -83,7 +84,8 @@ class SequenceEncoder:
         self.statistics = statistics
         self.options = options or SequenceOptions()
         _check(schema)
-        derived = {column.name: (column, cells) for column, cells in self._time_columns.items()}
+        self.times = SequenceTimes(schema, statistics, self.options.max_time_cells)
+        derived = self.times.columns
 
         def codecs(names: tuple[str, ...], feature: bool) -> dict[str, Codec]:
             known = {n: derived.get(n) or (schema.column(n), None) for n in names}
@@ -91,26 +93,6 @@ class SequenceEncoder:
 
         self.attributes = codecs(attribute_names(schema), feature=False)
         self.features = codecs(feature_names(schema), feature=True)
-
-    @cached_property
-    def _time_columns(self) -> dict[Column, Cells]:
-        """Derived columns that carry the times, with their cells; none where a calendar is declared."""
-        sequence = self.schema.sequence
-        if not models_times(self.schema):
-            return {}
-        time = self.schema.column(sequence.time)
-        low, high = axis_bounds(self.statistics.domain[sequence.time])
-        step = resolution(time)
-        start = replace(time, name=START)
-        if step > 0:
-            gap = Integer(name=GAP, min=0, max=int(round((high - low) / step)))
-        else:
-            gap = Continuous(name=GAP, min=0.0, max=high - low)
-        columns = (start, gap) if sequence.max_length > 1 else (start,)
-        domain = fine_domain(
-            Schema(columns=columns), bounds={START: (low, high)}, max_cells=self.options.max_time_cells
-        )
-        return dict(zip(columns, domain.cells))
 
     def _codec(self, column: Column, *, feature: bool, cells: Cells | None = None) -> Codec:
         options, bought = self.options, cells is None
@@ -167,14 +149,9 @@ class SequenceEncoder:
         first = place == 0
         attributes = [c.encode(table.loc[first, n]) for n, c in self.attributes.items() if n != START]
         rows = {n: c.encode(table[n]) for n, c in self.features.items() if n != GAP}
-        for column in self._time_columns:
-            origin = times[np.maximum(np.arange(len(times)) - 1, 0)]
-            if column.name == START:
-                series = from_axis(column, times[first])
-                attributes.append(self.attributes[START].encode(series))
-            else:
-                gaps = np.where(first, 0.0, times - origin) / (self._time_step or 1.0)
-                rows[GAP] = self.features[GAP].encode(from_axis(column, gaps))
+        derived = self.times.encode(times, first)
+        attributes += [self.attributes[START].encode(derived[START])] if START in derived else []
+        rows |= {GAP: self.features[GAP].encode(derived[GAP])} if GAP in derived else {}
         features, additional = [], []
         for name, codec in self.features.items():
             slots = np.zeros((num, length, codec.num_slots))
@@ -232,7 +209,9 @@ class SequenceEncoder:
                 slots[:, :, 0] = self._from_range(slots[:, :, 0])
             columns[name] = codec.decode(slots[observed], rng)
             start += codec.num_slots
-        self._add_times(columns, place, entity)
+        derived = {name: columns.pop(name) for name in self.times.columns}
+        if (times := self.times.decode(derived, place, entity)) is not None:
+            columns[self.schema.sequence.time] = times
         for name, value in (conditions or {}).items():
             columns[name] = pd.Series([value] * len(entity))
         return _typed(pd.DataFrame(columns), self.schema)
@@ -274,34 +253,6 @@ class SequenceEncoder:
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any], schema: Schema, statistics: Statistics) -> SequenceEncoder:
         return cls(schema, statistics, SequenceOptions(**payload["options"]))
-
-    @property
-    def _time_step(self) -> float:
-        return resolution(self.schema.column(self.schema.sequence.time))
-
-    def _add_times(self, columns: dict[str, pd.Series], place: np.ndarray, entity: np.ndarray) -> None:
-        sequence = self.schema.sequence
-        if sequence.time is None:
-            return
-        time = self.schema.column(sequence.time)
-        if sequence.calendar is not None:
-            columns[sequence.time] = pd.Series(sequence.calendar).take(place).reset_index(drop=True)
-            return
-        low, high = axis_bounds(self.statistics.domain[sequence.time])
-        step = self._time_step
-        start_column = next(iter(self._time_columns))
-        start = to_axis(start_column, columns.pop(START))
-        gaps = np.zeros(len(place))
-        if GAP in columns:
-            gaps = columns.pop(GAP).to_numpy(dtype=np.float64)
-            gaps = np.where(place == 0, 0.0, np.maximum(gaps, 1.0 if step > 0 else 0.0)) * (step or 1.0)
-        total = np.cumsum(gaps)
-        elapsed = total - total[np.arange(len(place)) - place]
-        span = np.zeros(entity.max(initial=-1) + 1)
-        np.maximum.at(span, entity, elapsed)
-        start = np.maximum(np.minimum(start, high - span[entity]), low)  # the last row stays in bounds
-        after = np.bincount(entity)[entity] - 1 - place if len(entity) else place  # and all times differ
-        columns[sequence.time] = from_axis(time, np.minimum(start + elapsed, high - after * step))
 
     def _to_range(self, unit: np.ndarray) -> np.ndarray:
         return 2 * unit - 1 if self.options.normalization == MINUSONE_ONE else unit

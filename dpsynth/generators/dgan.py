@@ -209,7 +209,8 @@ class Generator:
         if private and statistics.marginals and self.net.draws:
             self.anchor = SequenceAnchor(layout, statistics.marginals, statistics.num_units)
         if self.net.draws:
-            self.net.start_at(*self._shares())
+            lengths = self.anchor.length_shares() if self.anchor else None
+            self.net.start_at(*self._shares(), lengths)
 
     def _shares(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Bought frequencies of all cells of attributes and of features, flat, a little flattened."""

@@ -5,6 +5,7 @@ Source: Lin, Jain, Wang, Fanti & Sekar (2020), Using GANs for Sharing Networked 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 from dpsynth.data.sequence_encoding import SequenceLayout
 from dpsynth.generators.dgan_tensors import activate, harden, relax, sharpen
+
+_LONG = 2.0  # added to the logit of going on: sequences start out long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,7 @@ class SequenceGenerator(nn.Module):
 
     Args:
       draws: for codes of cells: features are conditioned on drawn one-hot attributes instead of soft ones,
-        the first feature noise is given to every step, each step has biases of its own, and ordered codes
-        have a location (`OrderedCodes`).
+        the first feature noise is given to every step, and the outputs get what `Memory` adds.
       ordered: number of codes in order, by feature; only where `draws`.
     """
 
@@ -71,11 +73,10 @@ class SequenceGenerator(nn.Module):
         inputs = a + d + feature_noise_dim * (2 if draws else 1)
         self.lstm = nn.LSTM(inputs, feature_num_units, feature_num_layers, batch_first=True)
         self.heads = nn.Linear(feature_num_units, sample_len * layout.feature_width)
-        self.step_bias, self.codes = None, None
+        self.memory = None
         if draws:
-            self.step_bias = nn.Parameter(torch.zeros(layout.max_length, layout.feature_width))
             inputs = (feature_num_units, a, feature_noise_dim)
-            self.codes = OrderedCodes(layout, ordered or {}, inputs, sample_len)
+            self.memory = Memory(layout, ordered or {}, inputs, sample_len)
         if forget_bias:
             for name, bias in self.lstm.named_parameters():
                 if name.startswith("bias_hh"):
@@ -83,13 +84,23 @@ class SequenceGenerator(nn.Module):
                         bias[feature_num_units : 2 * feature_num_units] = 1.0
 
     @torch.no_grad()
-    def start_at(self, attributes: Tensor, features: Tensor) -> None:
-        """Sets the biases of the outputs so that generation starts near the given frequencies of cells."""
+    def start_at(self, attributes: Tensor, features: Tensor, lengths: Tensor | None = None) -> None:
+        """Sets the biases of the outputs so that generation starts near given frequencies.
+
+        Args:
+          attributes, features: of their cells, flat.
+          lengths: of lengths 1 … max; None where they do not vary.
+        """
         if self.attribute_net is not None:
             self.attribute_net[-1].bias.copy_(attributes.log())
         bias = self.heads.bias.view(self.sample_len, self.layout.feature_width)
         bias[:, : len(features)] = features.log()
-        self.codes.start_at(features)
+        self.memory.start_at(features)
+        if lengths is not None:
+            longer = lengths.flip(0).cumsum(0).flip(0).clamp(min=1e-6)  # P(length ≥ step)
+            stays = (longer / torch.cat([longer.new_ones(1), longer[:-1]])).clamp(0.01, 0.999)
+            bias[:, -1] = 0.0
+            self.memory.step_bias[:, -1] = stays.logit() - _LONG
 
     @property
     def num_cells(self) -> int:
@@ -141,11 +152,11 @@ class SequenceGenerator(nn.Module):
             inputs.append(feature_noise[:, :1])
         hidden, _ = self.lstm(torch.cat([part.expand(-1, self.num_cells, -1) for part in inputs], 2))
         raw = self.heads(hidden).reshape(len(hidden), layout.max_length, layout.feature_width)
-        if self.codes is not None:
-            raw = raw + self.step_bias + self.codes(hidden, condition, feature_noise[:, 0])
+        if self.memory is not None:
+            raw = raw + self.memory(hidden, condition, feature_noise)
         features = activate(layout.features, raw, layout.normalization)
         if layout.variable:
-            stays = functional.logsigmoid(raw[:, :, -1] + 2.0)  # sequences start out long
+            stays = functional.logsigmoid(raw[:, :, -1] + _LONG)
             first = torch.arange(layout.max_length, device=raw.device) < layout.min_length
             survival = stays.masked_fill(first, 0.0).cumsum(1).exp()
             features = torch.cat([features[:, :, : layout.feature_width - 1], survival[:, :, None]], 2)
@@ -187,33 +198,41 @@ class SequenceGenerator(nn.Module):
         return layout.join(attributes, made.additional.cpu().numpy(), lengths, features)
 
 
-class OrderedCodes(nn.Module):
-    """Logits that place a number along its axis: one location per ordered feature and step.
+class Memory(nn.Module):
+    """Logits for codes of cells beside the LSTM's: biases per step, noise that lasts, and places on an axis.
 
-    A code whose normal score is x has logit precision · (x · location − x² / 2) beside its free one, as if a
-    draw from the bought histogram had been seen with Gaussian noise. What lasts along a sequence is then a
-    scalar instead of a pattern over all codes.
+    Noise that lasts is each sequence's first feature noise, and its feature noises smoothed along time with
+    learnt decays (stationary, unit variance). Ordered codes get one location per feature and step: a code
+    whose normal score is x has logit precision · (x · location − x² / 2), as if a draw from the bought
+    histogram had been seen with Gaussian noise. What lasts is then a scalar, not a pattern over all codes.
 
     Args:
-      counts: number of codes in order, by feature; codes beyond (missing) have no place.
-      inputs: widths of an LSTM step, of the attributes and of the noise that a sequence keeps.
+      ordered: number of codes in order, by feature; codes beyond (missing) have no place.
+      inputs: widths of an LSTM output, of the attributes and of the feature noise.
     """
 
     def __init__(
-        self, layout: SequenceLayout, counts: Mapping[str, int], inputs: tuple[int, int, int], sample_len: int
+        self,
+        layout: SequenceLayout,
+        ordered: Mapping[str, int],
+        inputs: tuple[int, int, int],
+        sample_len: int,
     ):
         super().__init__()
-        segments = [(s, counts[s.column]) for s in layout.features if counts.get(s.column, 0) > 2]
-        self.max_length, self.num = layout.max_length, len(segments)
-        self.spans = [(s.start, s.start + count) for s, count in segments]
-        self.register_buffer("places", torch.zeros(len(segments), layout.feature_width))
-        self.log_precision = nn.Parameter(torch.full((len(segments), 1), np.log(4.0)))
-        self.step = nn.Parameter(torch.zeros(layout.max_length, len(segments)))
         hidden, attributes, noise = inputs
-        self.hidden = nn.Linear(hidden, sample_len * len(segments), bias=False)
-        self.attributes = nn.Parameter(torch.zeros(attributes, len(segments)))
-        self.noise = nn.Linear(noise, len(segments), bias=False)
-        nn.init.normal_(self.noise.weight, std=noise**-0.5)
+        segments = [(s, ordered[s.column]) for s in layout.features if ordered.get(s.column, 0) > 2]
+        self.num, self.shape = len(segments), (layout.max_length, layout.feature_width)
+        self.spans = [(s.start, s.start + count) for s, count in segments]
+        self.register_buffer("places", torch.zeros(self.num, layout.feature_width))
+        self.log_precision = nn.Parameter(torch.full((self.num, 1), math.log(4.0)))
+        self.decay = nn.Parameter(torch.linspace(-1.0, 4.0, noise))  # logits
+        self.step_bias = nn.Parameter(torch.zeros(*self.shape))
+        self.step_location = nn.Parameter(torch.zeros(layout.max_length, self.num))
+        self.by_hidden = nn.Linear(hidden, sample_len * self.num, bias=False)
+        self.by_attributes = nn.Parameter(torch.zeros(attributes, self.num))
+        self.by_noise = nn.Linear(2 * noise, sample_len * self.num, bias=False)
+        nn.init.normal_(self.by_noise.weight, std=(2 * noise) ** -0.5)
+        self.logits = nn.Linear(2 * noise, sample_len * layout.feature_width, bias=False)
 
     @torch.no_grad()
     def start_at(self, shares: Tensor) -> None:
@@ -225,11 +244,23 @@ class OrderedCodes(nn.Module):
 
     def forward(self, hidden: Tensor, attributes: Tensor, noise: Tensor) -> Tensor:
         """Logits [n, step, feature width] to add."""
-        location = self.hidden(hidden).reshape(len(hidden), self.max_length, self.num)
-        location = location + (attributes @ self.attributes + self.noise(noise))[:, None, :] + self.step
+        num, (length, width) = len(hidden), self.shape
+        lasting = torch.cat([noise[:, :1].expand_as(noise), self._smoothed(noise)], 2)
+        location = (self.by_hidden(hidden) + self.by_noise(lasting)).reshape(num, length, self.num)
+        location = location + (attributes @ self.by_attributes)[:, None, :] + self.step_location
         precision = self.log_precision.exp()
         pull = (precision * (precision + 1)).sqrt() * self.places  # unit locations give the bought spread
-        return location @ pull - (precision * self.places.square()).sum(0) / 2
+        fixed = self.step_bias - (precision * self.places.square()).sum(0) / 2
+        return location @ pull + self.logits(lasting).reshape(num, length, width) + fixed
+
+    def _smoothed(self, noise: Tensor) -> Tensor:
+        """First-order autoregressions with unit variance, [n, cell, noise]."""
+        decay = self.decay.sigmoid()
+        steps = torch.arange(noise.shape[1], device=noise.device)
+        apart = steps[:, None] - steps[None, :]
+        kernel = decay[:, None, None] ** apart.clamp(min=0) * (apart >= 0)
+        scale = torch.where(steps == 0, torch.ones_like(decay)[:, None], (1 - decay**2).sqrt()[:, None])
+        return torch.einsum("nsk,kts->ntk", noise, kernel * scale[:, None, :])
 
 
 class Critic(nn.Module):

@@ -88,6 +88,14 @@ class SequenceAnchor:
             total = total + ((first[key] - targets) * (second[key] - targets) * weights).sum()
         return total / max(self.num_cells, 1)
 
+    def length_shares(self) -> Tensor | None:
+        """Bought frequencies of lengths 1 … max; None where none were bought."""
+        found = [self._blocks[key][0].sum(0) for key in ("length",) if key in self._blocks]
+        if not found:
+            return None
+        shares = project_to_simplex(found[0].double().numpy(), 1.0)
+        return torch.as_tensor(shares, dtype=torch.float32)
+
     def answers(self, made: Generated) -> dict[str, Tensor]:
         """Every bought block as the batch has it; probabilities."""
         return self._answers(made, slice(None))

@@ -55,3 +55,15 @@ def test_quickstart_trains_samples_describes_predicts_and_certifies(tmp_path, mo
     # the floor, which knows no dependence, is at 0.5; real rows are at 0.88
     assert 0.7 < synthetic < real
     assert not any(o.get("name") == "stderr" for cell in notebook.cells for o in cell.get("outputs", []))
+
+
+def test_sequences_trains_generates_and_compares(tmp_path, monkeypatch):
+    notebook = executed(ROOT / "notebooks/02_sequences.ipynb", tmp_path, monkeypatch)
+    text = shown(notebook)
+    pictures = [
+        o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
+    ]
+    assert len(pictures) == 1 and "Claim: epsilon=4" in text
+    gaps = {words[0]: float(words[1]) for words in map(str.split, text.splitlines()) if words[2:3] == ["real"]}
+    assert gaps["acf_gap"] < 0.3  # steps without memory are at 0.47
+    assert gaps["length_tv"] < 0.2

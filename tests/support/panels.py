@@ -55,15 +55,20 @@ def panel(num: int = 40, *, seed: int = 0, schema: Schema = SCHEMA) -> pd.DataFr
         length = int(rng.integers(sequence.min_length, sequence.max_length + 1))
         times = sequence.calendar or np.sort(rng.choice(np.arange(2000, 2021), length, replace=False))
         level, steps = rng.normal(50, 15), rng.normal(0, 2, length).cumsum()
-        part = pd.DataFrame({"who": who * 7 + 3, "year": list(times)[:length]})
-        part["group"] = str(rng.choice(["a", "b", "c"]))
-        part["born"] = int(rng.integers(1950, 1991))
-        part["wage"] = np.clip(level + steps, 0, 100).round(3)
-        part["hours"] = np.where(rng.random(length) < 0.2, np.nan, rng.integers(0, 81, length))
-        part["union"] = pd.array(rng.random(length) < 0.5, dtype="boolean")
-        part.loc[rng.random(length) < 0.2, "union"] = pd.NA
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
+        parts.append(
+            {
+                "who": np.full(length, who * 7 + 3),
+                "year": np.asarray(times)[:length],
+                "group": np.full(length, str(rng.choice(["a", "b", "c"]))),
+                "born": np.full(length, int(rng.integers(1950, 1991))),
+                "wage": np.clip(level + steps, 0, 100).round(3),
+                "hours": np.where(rng.random(length) < 0.2, np.nan, rng.integers(0, 81, length)),
+                "union": rng.random(length) < 0.5,
+                "silent": rng.random(length) < 0.2,
+            }
+        )
+    table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    table["union"] = table["union"].astype("boolean").mask(table.pop("silent"))
     return table.astype({"group": "str"})
 
 
