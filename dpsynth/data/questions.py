@@ -17,8 +17,12 @@ import numpy as np
 
 from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import GROUPS, MAX_STRATA, STRATA, Marginal, Question, Statistics
+from dpsynth.errors import InvalidInput, Problem
 
 _SIGNAL = 4.0
+_WIDE = 300  # pairs beyond which noise on all of them would drown most: they are chosen instead
+_WIDE_ROUNDS = 4
+_PER_COLUMN = {False: 2, True: 3}  # chosen pairs per column, after all pairs and, in wide tables, without
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,11 @@ class Rounds:
     num: int
     choices: int = 1
     choice_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.num > 0 and self.choices > 0 and 0.0 < self.choice_share < 1.0):
+            rule = f"Expected {self} to have num and choices above 0 and choice_share in (0, 1)."
+            raise InvalidInput("the generator", [Problem("rounds", rule, "Correct its settings.")])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +89,34 @@ def pair_questions(schema: Schema) -> tuple[Question, ...]:
     if crossing(schema) is None:
         asked += [Question(columns=(name, strata)) for name in others]
     return tuple(asked)
+
+
+def is_wide(schema: Schema) -> bool:
+    """Whether a table has too many pairs of columns to buy them all; public."""
+    return schema.sequence is None and len(_names(schema)) * (len(_names(schema)) - 1) // 2 > _WIDE
+
+
+def first_questions(schema: Schema, adaptive_rounds: int | None) -> tuple[Question, ...]:
+    """The pairs that are bought whatever they say: all; none in a wide table, whose rounds choose.
+
+    Args:
+      adaptive_rounds: as in `pair_rounds`.
+    """
+    return () if is_wide(schema) and adaptive_rounds != 0 else pair_questions(schema)
+
+
+def pair_rounds(schema: Schema, adaptive_rounds: int | None) -> Rounds | None:
+    """Rounds that choose pairs by what a model gets wrong; None where none are wanted.
+
+    Args:
+      adaptive_rounds: None means 4 in wide tables, and none in others, whose pairs are refined by what was
+        bought anyway.
+    """
+    wide, pairs = is_wide(schema), len(pair_questions(schema))
+    num = adaptive_rounds if adaptive_rounds is not None else (_WIDE_ROUNDS if wide else 0)
+    if num == 0 or pairs == 0:
+        return None
+    return Rounds(num=num, choices=min(-(-_PER_COLUMN[wide] * len(_names(schema)) // num), pairs))
 
 
 def num_refined(schema: Schema) -> int:

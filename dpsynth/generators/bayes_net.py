@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import pair_questions
+from dpsynth.data.questions import Rounds, first_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.base import collect_rows
 from dpsynth.generators.marginal_fit import make_fit
+from dpsynth.generators.seeking import PairSeeker
 from dpsynth.generators.tree import Tree
 
 
@@ -27,10 +28,13 @@ class Config:
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which weights of released rows are fitted to all that was bought; 0 releases
         rows of the tree as they come.
+      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
+        in others, where pairs are refined by what was bought anyway).
     """
 
     sampling_batch_size: int = 50_000
     fit_pool: int = 60_000
+    adaptive_rounds: int | None = None
 
 
 class Generator:
@@ -53,7 +57,15 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema)
+        return first_questions(schema, config.adaptive_rounds)
+
+    @classmethod
+    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
+        return pair_rounds(schema, config.adaptive_rounds)
+
+    @classmethod
+    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
+        return PairSeeker(encoder, seed=seed)
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import pair_questions
+from dpsynth.data.questions import Rounds, first_questions, pair_rounds
 from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
@@ -20,6 +20,7 @@ from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
 from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, mlp
+from dpsynth.generators.seeking import PairSeeker
 
 
 class Widths(NamedTuple):
@@ -61,6 +62,8 @@ class Config:
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
+      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
+        in others, where pairs are refined by what was bought anyway).
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -88,6 +91,7 @@ class Config:
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
     fit_pool: int = 60_000
+    adaptive_rounds: int | None = None
 
     def __post_init__(self) -> None:
         dims = (self.embedding_dim or 1, *(self.generator_dims or ()), *(self.critic_dims or ()))
@@ -131,6 +135,10 @@ class Config:
         }
         missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
         return replace(self, **missing)
+
+    def anchored(self, private: bool) -> bool:
+        """Whether joint histograms are bought."""
+        return private and self.anchor_weight > 0 and self.resolved(private).representation == "bins"
 
     def widths(self, private: bool) -> Widths:
         """The widths that `size` and the overrides come to."""
@@ -204,8 +212,15 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        binned = config.resolved(private).representation == "bins"
-        return pair_questions(schema) if private and binned and config.anchor_weight > 0 else ()
+        return first_questions(schema, config.adaptive_rounds) if config.anchored(private) else ()
+
+    @classmethod
+    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
+        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
+
+    @classmethod
+    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
+        return PairSeeker(encoder, seed=seed)
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

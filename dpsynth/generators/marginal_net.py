@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import pair_questions
+from dpsynth.data.questions import Rounds, first_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, normal
+from dpsynth.generators.seeking import PairSeeker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Config:
       anchor_ema_decay: of the average of weights.
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which the weights of released rows are fitted; 0 releases them as they come.
+      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
+        in others, where pairs are refined by what was bought anyway).
     """
 
     width: int = 256
@@ -43,6 +46,7 @@ class Config:
     anchor_ema_decay: float = 0.99
     sampling_batch_size: int = 5_000
     fit_pool: int = 60_000
+    adaptive_rounds: int | None = None
 
     def __post_init__(self) -> None:
         counts = ("width", "num_blocks", "embedding_dim", "sampling_batch_size")
@@ -94,7 +98,15 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema)
+        return first_questions(schema, config.adaptive_rounds)
+
+    @classmethod
+    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
+        return pair_rounds(schema, config.adaptive_rounds)
+
+    @classmethod
+    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
+        return PairSeeker(encoder, seed=seed)
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

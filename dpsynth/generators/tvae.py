@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout, TableEncoder
-from dpsynth.data.questions import pair_questions
+from dpsynth.data.questions import Rounds, first_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import Anchoring, AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import PerUnitParameter, Segments, mlp, normal
+from dpsynth.generators.seeking import PairSeeker
 from dpsynth.generators.tvae_objective import Objective, PlainObjective
 
 
@@ -54,6 +55,8 @@ class Config:
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
+      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
+        in others, where pairs are refined by what was bought anyway).
       anchor_every: private steps per anchoring step while training.
       warm_steps: of the encoder, on rows of the anchored decoder, before private training; free.
     """
@@ -74,6 +77,7 @@ class Config:
     anchor_batch_size: int = 1_000
     anchor_learning_rate: float = 3e-3
     fit_pool: int = 60_000
+    adaptive_rounds: int | None = None
     anchor_every: int = 5
     warm_steps: int = 200
 
@@ -100,6 +104,10 @@ class Config:
     def encoding(self, private: bool) -> Literal["bins", "modes"]:
         """The representation that this configuration wants."""
         return self.representation or ("bins" if private else "modes")
+
+    def anchored(self, private: bool) -> bool:
+        """Whether joint histograms are bought."""
+        return private and self.anchor_weight > 0 and self.encoding(private) == "bins"
 
     def widths(self, private: bool) -> Widths:
         """The widths that `size` and the overrides come to."""
@@ -168,8 +176,15 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        wanted = private and config.anchor_weight > 0 and config.encoding(private) == "bins"
-        return pair_questions(schema) if wanted else ()
+        return first_questions(schema, config.adaptive_rounds) if config.anchored(private) else ()
+
+    @classmethod
+    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
+        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
+
+    @classmethod
+    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
+        return PairSeeker(encoder, seed=seed)
 
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool

@@ -83,16 +83,19 @@ def measure(
         max_cells = min(max_cells, _SEQUENCE_CELLS)
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows, crossed=crossed)
     bought = Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
-    return replace(bought, max_groups=_num_groups(bought, plan, schema)) if "marginals" in plan else bought
+    joints = [event for event in plan.events if event.stage == "marginals" and not event.choices]
+    if not joints:
+        return bought
+    return replace(bought, max_groups=_num_groups(bought, joints[0].noise_stddev, schema))
 
 
-def _num_groups(statistics: Statistics, plan: Plan, schema: Schema) -> int:
+def _num_groups(statistics: Statistics, noise_stddev: float, schema: Schema) -> int:
     """Groups of cells per column in joint histograms, by their planned noise. Free."""
     target = schema.target if schema.sequence is None else None
     num_strata = 1
     if target in statistics.domain.names:
         num_strata = int(statistics.axis(STRATA + target)[1].max()) + 1
-    return max_groups(statistics.num_rows, plan.event("marginals").noise_stddev, num_strata)
+    return max_groups(statistics.num_rows, noise_stddev, num_strata)
 
 
 def noisy_count(shop: Shop) -> float:

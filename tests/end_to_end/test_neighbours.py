@@ -22,6 +22,7 @@ from dpsynth.data.table import PrivateTable
 from dpsynth.generators.base import generator_names, load_generator
 from dpsynth.privacy import looks, training
 from dpsynth.privacy import measure as measuring
+from dpsynth.privacy.answers import Shop
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.noise import FixedEntropy
 from tests.support import panels
@@ -42,9 +43,10 @@ SHORT |= {"rounds": 2, "steps": 2, "final_steps": 2}
 def recipe(name: str) -> pipeline.Recipe:
     module = load_generator(name)
     known = {field.name for field in fields(module.Config)}
+    short = SHORT | ({"adaptive_rounds": 1} if name == "marginal_net" else {})
     return pipeline.Recipe(
         generator=name,
-        settings=module.Config(**{key: value for key, value in SHORT.items() if key in known}),
+        settings=module.Config(**{key: value for key, value in short.items() if key in known}),
         privacy=PrivacyConfig(epsilon=2.0, delta=1e-4),
         training=TrainingConfig(steps=3, sample_rate=0.1, epochs=None),
         num_rows=None,
@@ -189,7 +191,19 @@ def leak_steps(monkeypatch):
     monkeypatch.setattr(training, "train", wired)
 
 
+def leak_choice(monkeypatch):
+    """A question chosen by the rows without paying for the choice."""
+    honest = Shop.choose
+
+    def unpaid(self, name, score):
+        chosen = honest(self, name, score)
+        return [(place + len(SEEN["table"])) % 15 for place in chosen]
+
+    monkeypatch.setattr(Shop, "choose", unpaid)
+
+
 PLANTS = [
+    (leak_choice, "marginal_net"),
     (leak_bounds, "independent"),
     (leak_count, "independent"),
     (leak_vocabulary, "independent"),
