@@ -168,7 +168,7 @@ class PrivateObjective:
     def __init__(self, players: Players, rows_per_unit: int | None):
         self.players, self.private, self._rows_per_unit = players, players.critic, rows_per_unit
         self._critic_optimizer, self._generator_optimizer = players.optimizers()
-        self._fakes: tuple[Tensor, Choice | None] | None = None
+        self._fakes: tuple[Tensor, Choice | None] | None = None  # joined, with their conditions
 
     def private_optimizer(self) -> torch.optim.Optimizer:
         return self._critic_optimizer
@@ -189,26 +189,27 @@ class PrivateObjective:
 
     def generated_losses(self, num: int, draw: torch.Generator) -> Tensor:
         self._fakes = self._frozen_fakes(num, draw)
-        return self.players.judge(*self._fakes)
+        return self.players.critic(self._fakes[0])
 
     def penalty(self, num: int, draw: torch.Generator) -> Tensor | None:
         players = self.players
         if players.project or players.config.gradient_penalty == 0:
             return None
-        rows, choice = self._fakes or self._frozen_fakes(num, draw)  # those just judged, as in WGAN-GP
+        fakes, choice = self._fakes or self._frozen_fakes(num, draw)  # those just judged, as in WGAN-GP
         self._fakes = None
         others = independent_rows(players.segments.layout, players.frequencies, num, draw)
         if choice is not None:
             others = players.conditions.write(others, choice)
-        ends = players.join(rows, choice), players.join(players.segments.expand(others), choice)
-        return players.penalty(ends, draw)
+        others = players.join(players.segments.expand(others), choice)
+        return players.penalty((fakes, others), draw)
 
     def _frozen_fakes(self, num: int, draw: torch.Generator) -> tuple[Tensor, Choice | None]:
         size = max(num, 2)  # BatchNorm cannot train on one row
         with torch.no_grad():
             choice = self.players.choose(size, draw)
             rows, _ = self.players.fakes(size, choice, draw)
-        return rows[:num], None if choice is None else Choice(*(part[:num] for part in choice))
+        rows, choice = rows[:num], None if choice is None else Choice(*(part[:num] for part in choice))
+        return self.players.join(rows, choice), choice
 
     def validation_loss(self, units: Tensor, draw: torch.Generator) -> float:
         return self.players.distance(units, draw)

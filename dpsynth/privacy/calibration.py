@@ -20,6 +20,7 @@ from dpsynth.privacy.accounting import (
     step_pld,
 )
 
+_COARSE, _LARGE = 5 * GRID, 5.0  # grid while searching the noise of training, from which epsilon on
 TIGHTNESS = 0.005  # a solved budget is met from below within this fraction
 
 
@@ -117,7 +118,8 @@ def training_noise_multiplier(
     left = checked_delta(fixed, delta)
     if fixed.infinite or left <= 0.0 or pld_epsilon(fixed, delta) >= epsilon * (1.0 - TIGHTNESS):
         raise ValueError(f"The other events leave nothing of epsilon={epsilon:g} at delta={delta:g}.")
-    grid = grid_for(epsilon)
+    # A coarse grid is as pessimistic as a fine one is, and off by less than 1e-4 of a large epsilon.
+    grid = _COARSE if epsilon >= _LARGE else grid_for(epsilon)
     rest = compose(fixed, grid)
 
     def cost(noise_multiplier: float) -> float:
