@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import command_line, evaluate, report, sweep, train
+from experiments import command_line, evaluate, report, sample, sweep, train
 
 SCHEMA = """
 version: 1
@@ -54,6 +54,31 @@ def swept(tmp_path_factory):
     assert call(patch, train.job, "train", *words) == 0
     yield next((here / "outputs").glob("*/*")), here
     patch.undo()
+
+
+def test_sample_makes_more_rows_without_the_table(swept, monkeypatch, tmp_path, capsys):
+    folder, _ = swept
+    shutil.copytree(folder / "0" / "release", tmp_path / "release")
+    monkeypatch.chdir(tmp_path)
+    words = ["release=release", "num_rows=1500", "seed=7", "conditions={bought: yes}"]
+    for out in ("a.csv", "b.csv", "c.parquet"):
+        assert call(monkeypatch, sample.main, "sample", *words, f"out={out}") == 0
+    assert "1,500 synthetic rows to a.csv. Claim: epsilon=1, delta=1e-05." in capsys.readouterr().out
+    rows = pd.read_csv("a.csv")
+    assert len(rows) == 1500 and set(rows["bought"]) == {"yes"}
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    pd.testing.assert_frame_equal(pd.read_parquet("c.parquet")[["age", "income"]], rows[["age", "income"]])
+
+
+def test_sample_says_all_that_is_wrong_at_once(swept, monkeypatch, capsys):
+    folder, _ = swept
+    words = [f"release={folder}", "num_rows=0", "seed=-1", "conditions=3", "out=rows.xls"]
+    assert call(monkeypatch, sample.main, "sample", *words) == 2
+    said = capsys.readouterr().err
+    assert "5 problems" in said and all(key in said for key in ("release", "num_rows", "seed", "conditions"))
+    words = [f"release={folder / '0' / 'release'}", "conditions={bougt: yes}"]
+    assert call(monkeypatch, sample.main, "sample", *words) == 1
+    assert "bougt: is not a generated column" in capsys.readouterr().err
 
 
 def test_evaluate_reads_the_runs_own_rows_again_and_finds_the_runs_figures(swept, monkeypatch, tmp_path):
