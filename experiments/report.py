@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 from experiments.command_line import run
-from experiments.points import FINISHED, RESULT, Point, collect, table
+from experiments.points import FINISHED, RESULT, Point, collect, near, table
 from experiments.real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def _figures(path: Path) -> pd.DataFrame:
 def _row(point: Point) -> dict[str, Any]:
     row = {"generator": point.generator, "claim": point.claim, "seed": point.seed}
     if point.status == FINISHED:
-        return row | {"seconds": round(sum(point.seconds.values()), 1), "release": point.release}
+        release = near(point.release) if point.release else ""
+        return row | {"seconds": round(sum(point.seconds.values()), 1), "release": release}
     return row | {"error": (point.error or "").split("\n")[0]}
 
 
@@ -173,6 +174,36 @@ def main(node: DictConfig) -> None:
     page, printed = write(document, request.out or folder)
     mark = "Internal: compares with real rows." if document.internal else "Released facts alone."
     print(f"{page}\n{printed}\n{mark}")
+    print(_attached(request, [page, printed], "internal/report" if document.internal else "report"))
+
+
+def _attached(request: ReportRequest, files: list[Path], folder: str) -> str:
+    """Copies the report to the run that it is about, where that run is recorded; says whether it did."""
+    from dpsynth import tracking
+
+    if request.tracking.name == "none":
+        return "Not attached to a run: tracking=none."
+    try:
+        run_id = _run_id(request)
+        if run_id is None:
+            return "Not attached to a run: none is known."
+        tracking.attach(request.tracking, run_id, files, folder)
+    except DpsynthError as error:
+        return f"Not attached to a run: {error}"
+    return f"Attached to MLflow's run {run_id} as {folder}."
+
+
+def _run_id(request: ReportRequest) -> str | None:
+    """Returns the recorded run of a release, or the parent run of a sweep."""
+    from dpsynth import tracking
+
+    if request.release is not None:
+        result = request.release.resolve().parent / RESULT
+        return Point.load(result).run_id if result.is_file() else None
+    if not Path(request.sweep).is_dir():
+        return request.sweep
+    found = [point.run_id for point in collect(Path(request.sweep)) if point.run_id]
+    return tracking.tags_of(request.tracking, found[0]).get("mlflow.parentRunId") if found else None
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from dpsynth import tracking
 from dpsynth.config import RunConfig
 from experiments.command_line import JobFailed
+from experiments.notes import NOTE, sweep_note
 from experiments.overrides import CommandLine
 from experiments.points import (
     FINISHED,
@@ -84,7 +85,8 @@ def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) ->
     from dpsynth.report.frontier_plots import frontier_figure, frontier_page
 
     main = make_frontier(figures, default_metrics(figures)[0])
-    main.points.to_csv(place / "frontier.csv", index=False)
+    shown = main.points.assign(metric=main.metric, real_rows=main.real)
+    shown.to_csv(place / "frontier.csv", index=False)
     frontier_figure(main).savefig(place / "frontier.png", dpi=160, bbox_inches="tight")
     (place / "frontier.html").write_text(frontier_page(figures), encoding="utf-8")
     if len(runs := run_table(points)) > 1:
@@ -94,6 +96,7 @@ def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) ->
         (place / "runs.html").write_text(page, encoding="utf-8")
     (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
     tracker.artifacts(place, "internal/frontier")
+    tracker.table(shown.reset_index(drop=True), "internal/frontier/table.json")
 
 
 def _cost(folder: Path, tracker: tracking.Tracker) -> str:
@@ -109,9 +112,11 @@ def _cost(folder: Path, tracker: tracking.Tracker) -> str:
 
 def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker) -> None:
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
-    parts = [summary_text(points)]
+    parts, cost = [summary_text(points)], ""
     with _reported("The sweep's cost could not be computed"):
-        parts.append(f"What this sweep costs in privacy:\n{indented(_cost(folder, tracker))}")
+        cost = _cost(folder, tracker)
+        parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
+    tracker.tags({NOTE: sweep_note(points, cost)})
     parts.append(f"Everything of this sweep: {near(folder)}")
     if tracker.run_id:
         parts.append(f"See all runs in MLflow:\n{indented(tracking.how_to_open(config.tracking))}")
@@ -132,7 +137,7 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     folder = Path(config.sweep.resume or OmegaConf.select(command.hydra, "sweep.dir")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     store = config.tracking.absolute()
-    name = f"sweep {folder.parent.name} {folder.name}"
+    name = f"sweep of {command.num_points} points"
     with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
         tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
         extra = [f"hydra.sweep.dir={quoted(str(folder))}"]

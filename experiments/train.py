@@ -46,6 +46,13 @@ def label_of(config: RunConfig) -> str:
     return f"{config.generator_name} {claim_of(config)} seed={config.seed}"
 
 
+def name_of(config: RunConfig) -> str:
+    """Names a run where there is little room: in the columns of MLflow."""
+    privacy = config.privacy
+    budget = f"ε={privacy.total_epsilon:g}" if privacy.private else "no DP"
+    return f"{config.generator_name} {budget} seed={config.seed}"
+
+
 def claim_of(config: RunConfig) -> str:
     """Returns what is declared, before any plan exists."""
     privacy = config.privacy
@@ -187,7 +194,7 @@ def job(node: DictConfig) -> float:
     if point is None:
         tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
         try:
-            with tracking.track(config.tracking, label_of(config), tags, watch=True) as tracker:
+            with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
             failed = Point(

@@ -13,6 +13,7 @@ from dpsynth.report import names
 from dpsynth.report.html import PLOTLY
 
 _MOST_AXES = 12
+_HIDDEN = {"color": "rgba(0,0,0,0)"}  # the ends of an axis would run into its label
 
 
 def parallel_coordinates(runs: pd.DataFrame, metrics: Sequence[str]):
@@ -38,7 +39,9 @@ def parallel_coordinates(runs: pd.DataFrame, metrics: Sequence[str]):
     if metrics:
         scale = "Viridis" if names.higher_is_better(metrics[0]) else "Viridis_r"
         line = {"color": shown[metrics[0]].astype(float).tolist(), "colorscale": scale, "showscale": True}
-    figure = go.Figure(go.Parcoords(line=line, dimensions=axes, labelangle=-20, labelside="bottom"))
+    figure = go.Figure(
+        go.Parcoords(line=line, dimensions=axes, labelangle=-20, labelside="bottom", rangefont=_HIDDEN)
+    )
     figure.update_layout(
         template="plotly_white",
         font={"family": "system-ui, sans-serif", "size": 12, "color": plots.INK},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ _INK, _QUIET, _WARN, _ACCENT = (43, 47, 54), (95, 102, 112), (166, 60, 0), (0, 8
 _DPI = 110  # of the pictures
 _MOST_COLUMNS = 9
 _LONGEST_CELL = 200
+_PAD, _WIDEST = 3.4, 90.0  # millimetres around a cell's text, and of a cell at most
 
 
 def render_pdf(document: Document) -> bytes:
@@ -132,20 +134,38 @@ def _table(pdf: FPDF, table: Table) -> None:
     header = [_cut(str(name)) for name in frame.columns]
     pdf.set_font("text", "", 7.5)
     pdf.set_text_color(*_INK)
-    longest = [max([len(header[i]), 4, *(len(row[i]) for row in rows)]) for i in range(len(header))]
-    widths = tuple(min(n, 42) for n in longest)
+    widths = _widths(pdf, [header, *rows])
     with pdf.table(
-        col_widths=widths,
+        col_widths=tuple(widths),
         borders_layout="HORIZONTAL_LINES",
         line_height=4.2,
         text_align="LEFT",
-        width=min(pdf.epw, 2.2 * sum(widths) + 6),
+        width=min(pdf.epw, sum(widths)),
         align="LEFT",
         padding=0.6,
     ) as drawn:
         for row in [header, *rows]:
             drawn.row(row)
     pdf.ln(2)
+
+
+def _widths(pdf: FPDF, rows: Sequence[Sequence[str]]) -> list[float]:
+    """Millimetres per column: each holds its longest word, and what is left goes to those with long lines."""
+    pdf.set_font("text", "B", 7.5)  # the header's, which is wider
+    words, lines = [], []
+    for cells in zip(*rows):
+        words.append(
+            max(pdf.get_string_width(word) for text in cells for word in text.split() or [""]) + _PAD
+        )
+        lines.append(min(max(map(pdf.get_string_width, cells)) + _PAD, _WIDEST))
+    pdf.set_font("text", "", 7.5)
+    lines = [max(pair) for pair in zip(words, lines)]
+    if sum(lines) <= pdf.epw:
+        return lines
+    if sum(words) >= pdf.epw:  # no room even for the words: shrink all alike
+        return [word * pdf.epw / sum(words) for word in words]
+    share = (pdf.epw - sum(words)) / (sum(lines) - sum(words))
+    return [word + share * (line - word) for word, line in zip(words, lines)]
 
 
 def _cut(text: str) -> str:

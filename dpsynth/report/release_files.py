@@ -182,6 +182,6 @@ def gaussian_noise_multiplier(epsilon: float, delta: float) -> float:
         sigma = math.exp(log_sigma)
         inside = log_ndtr(0.5 / sigma - epsilon * sigma)
         outside = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma)
-        return inside + math.log1p(-math.exp(min(outside - inside, -1e-300))) - math.log(delta)
+        return inside + math.log(-math.expm1(min(outside - inside, -1e-300))) - math.log(delta)
 
     return math.exp(brentq(excess, -8.0, 12.0, xtol=1e-12))

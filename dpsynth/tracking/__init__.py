@@ -6,13 +6,14 @@ never goes under a `released/` name, and the names say which is which.
 
 from dpsynth.tracking.config import TrackingConfig
 from dpsynth.tracking.runs import METRIC_NAMES, MlflowTracker, Tracker, described, git_commit, track
-from dpsynth.tracking.store import children, fetch, how_to_open, prepare, tags_of, without_telemetry
+from dpsynth.tracking.store import attach, children, fetch, how_to_open, prepare, tags_of, without_telemetry
 
 __all__ = [
     "METRIC_NAMES",
     "MlflowTracker",
     "Tracker",
     "TrackingConfig",
+    "attach",
     "children",
     "described",
     "fetch",

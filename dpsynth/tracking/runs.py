@@ -200,7 +200,7 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
     client = mlflow.MlflowClient(config.uri)
     system = {
         "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
+        "mlflow.source.name": Path(sys.argv[0]).name,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git_commit(),
     }

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dpsynth.tracking.config import TrackingConfig
 
 # What the dependencies send home unless told not to; a user who wants it sets them otherwise.
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # how the user interface opens the study
 
 
 def without_telemetry() -> None:
@@ -36,15 +37,19 @@ def import_mlflow() -> Any:
 
 @contextlib.contextmanager
 def only_one_process(config: TrackingConfig) -> Iterator[None]:
-    """Holds a lock beside a SQLite store; other stores serialise their own migrations."""
-    path = config.file
-    if path is None or os.name == "nt":
+    """Holds a lock beside a SQLite store, or among this user's settings for a store elsewhere.
+
+    MLflow makes the tables of a new store without one: of eight processes at a fresh PostgreSQL database,
+    seven fail. Jobs on other machines start after the process that prepared the store.
+    """
+    if os.name == "nt":
         yield
         return
     import fcntl
 
+    path = config.salt_file.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.lock", "w") as handle:
+    with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -63,7 +68,7 @@ def prepare(config: TrackingConfig) -> str:
         if found is not None:
             return found.experiment_id
         try:
-            return client.create_experiment(config.experiment)
+            return client.create_experiment(config.experiment, tags=_KIND)
         except mlflow.exceptions.MlflowException:  # another machine was first
             found = client.get_experiment_by_name(config.experiment)
             if found is None:
@@ -86,8 +91,10 @@ def tags_of(config: TrackingConfig, run_id: str) -> dict[str, str]:
     """Returns the tags of a recorded run.
 
     Raises:
-      DpsynthError: the store has no such run.
+      DpsynthError: there is no such store, or no such run in it.
     """
+    if (file := config.absolute().file) is not None and not file.exists():
+        raise DpsynthError(f"There is no store {config.uri}.")
     mlflow = import_mlflow()
     try:
         return dict(mlflow.MlflowClient(config.absolute().uri).get_run(run_id).data.tags)
@@ -103,6 +110,18 @@ def fetch(config: TrackingConfig, run_id: str, name: str, folder: Path | str) ->
     if name not in {item.path for item in client.list_artifacts(run_id, parent or None)}:
         return None
     return Path(client.download_artifacts(run_id, name, str(folder)))
+
+
+def attach(config: TrackingConfig, run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Copies files to a recorded run, for instance a report that was written after it ended.
+
+    Raises:
+      DpsynthError: the store has no such run.
+    """
+    tags_of(config, run_id)
+    client = import_mlflow().MlflowClient(config.absolute().uri)
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
 
 
 def how_to_open(config: TrackingConfig) -> str:

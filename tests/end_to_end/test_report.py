@@ -139,7 +139,9 @@ def test_report_of_a_sweep_by_folder_by_id_and_from_mlflow_alone(swept, monkeypa
     }
     assert all("Runs: 2, budgets: 1, generators: independent" in page for page in pages.values())
     for name in ("folder", "id"):
-        assert "Publishing all 2 runs" in pages[name] and f"{folder}/1/release" in pages[name]
+        assert "Publishing all 2 runs" in pages[name] and f"{folder.name}/1/release" in pages[name]
+    kept = {file.path for file in client.list_artifacts(parent, "internal/report")}
+    assert kept == {"internal/report/report.html", "internal/report/report.pdf"}
     for name in pages:
         assert (tmp_path / name / "report.pdf").read_bytes().startswith(b"%PDF-")
 

@@ -109,7 +109,17 @@ def test_the_parent_carries_the_frontier_and_what_the_sweep_costs(swept):
     client = mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db")
     parent = next(run for run in runs_of(here) if run.data.tags["dpsynth.kind"] == "sweep")
     names = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "internal/frontier")}
-    assert {"frontier.html", "frontier.png", "frontier.csv", "figures.csv", "summary.txt"} <= names
+    assert {
+        "frontier.html",
+        "frontier.png",
+        "frontier.csv",
+        "figures.csv",
+        "summary.txt",
+        "table.json",
+    } <= names
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| ε | independent | real rows |" in note and "**Failed points: 2**" in note
+    assert "- Publishing all" in note and "training.expected_batch_size" in note
     metrics = parent.data.metrics
     # Two runs that spend 1 and 4 on one table: composed, more than either and less than the sum.
     assert 3.9 <= metrics["privacy/sweep_one"] <= 4.0 < metrics["privacy/sweep_all"] <= 5.0
