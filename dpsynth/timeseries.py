@@ -32,7 +32,16 @@ from dpsynth.data.schema import (
     Sequence,
     Unit,
 )
-from dpsynth.data.sequence_input import ENTITY, LongTable, from_frame, from_numpy, to_numpy, to_wide, windows
+from dpsynth.data.sequence_input import (
+    ENTITY,
+    LongTable,
+    from_frame,
+    from_numpy,
+    parsed_dates,
+    to_numpy,
+    to_wide,
+    windows,
+)
 from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from dpsynth.generators.base import public_draw
@@ -105,15 +114,14 @@ class DGAN:
         )
         if table.style == "wide":
             calendar = range(len(table.frame) // max(len(df), 1))
-        return self._train(table, calendar, progress_callback, wide=tuple(map(str, df.columns)))
+        return self._train(table, calendar, progress_callback)
 
-    def _train(self, table, calendar, progress_callback, wide: tuple[str, ...] = ()) -> DGAN:
+    def _train(self, table, calendar, progress_callback) -> DGAN:
         config = self.config
         schema = _schema(table, calendar, config)
         frame = table.frame
         statistics = exact_statistics(frame, schema)
         self._table = replace(table, frame=frame.iloc[:0])
-        self._wide = tuple(c for c in wide if c not in table.attributes) if table.style == "wide" else ()
         encoder = Generator.encoder(config, schema, statistics, private=False)
         units = torch.from_numpy(encoder.encode(frame))
         if len(units) < 2:
@@ -165,7 +173,7 @@ class DGAN:
         """Generates n examples in the style, names and dtypes of the table that was trained on."""
         long = self._long(n, attribute_noise, feature_noise, conditions, seed)
         if self._table.style == "wide":
-            return to_wide(long, self._table.attributes, self._wide)
+            return to_wide(long, self._table)
         return long.drop(columns=[ENTITY]) if self._table.style == "numpy" else long
 
     def _long(self, n, attribute_noise, feature_noise, conditions, seed: int) -> pd.DataFrame:
@@ -203,14 +211,13 @@ class DGAN:
         generator, folder = self._trained(), Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         save_file(generator.state(), str(folder / "generator.safetensors"))
-        table = {**asdict(replace(self._table, frame=None)), "wide": list(self._wide)}
         content = {
             "claim": "NON-PRIVATE",
             "config": asdict(self.config),
             "seed": self.seed,
             "schema": generator.encoder.schema.to_dict(),
             "statistics": generator.statistics.to_dict(),
-            "table": table,
+            "table": asdict(replace(self._table, frame=None)),
         }
         (folder / "dgan.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -229,9 +236,9 @@ class DGAN:
         model._generator = Generator(model.config, encoder, statistics, seed=model.seed, private=False)
         model._generator.load_state(load_file(str(folder / "generator.safetensors")))
         table = content["table"]
-        model._wide = tuple(table.pop("wide"))
-        groups = {key: tuple(table.pop(key)) for key in ("attributes", "features", "discrete")}
-        model._table = LongTable(**{**table, "frame": None}, **groups)
+        groups = {key: tuple(table.pop(key)) for key in ("attributes", "features", "discrete", "steps")}
+        columns = tuple((name, dtype) for name, dtype in table.pop("columns"))
+        model._table = LongTable(**{**table, "frame": None}, **groups, columns=columns)
         return model
 
     def _trained(self) -> Generator:
@@ -297,18 +304,6 @@ def _column(series: pd.Series, name: str, *, discrete: bool) -> Column:
     if pd.api.types.is_datetime64_any_dtype(known):
         parsed, style = known, "%Y-%m-%d %H:%M:%S"
     else:
-        parsed, style = _parsed_dates(known)
+        parsed, style = parsed_dates(known)
     low, high = (parsed.min().strftime(style), parsed.max().strftime(style))
     return Datetime(name=name, format=style, min=low, max=high, nullable=nullable, dtype=dtype)
-
-
-def _parsed_dates(texts: pd.Series) -> tuple[pd.Series, str]:
-    """Dates of texts in the one format that fits them all."""
-    for day_first in (False, True):
-        style = pd.tseries.api.guess_datetime_format(str(texts.iloc[0]), dayfirst=day_first)
-        try:
-            return pd.to_datetime(texts, format=style), style
-        except (ValueError, TypeError):
-            continue
-    rule = "holds times that are neither numbers nor dates in one format."
-    raise InvalidInput("the table", [Problem(str(texts.name), rule, "Convert them; text has no order.")])

@@ -14,6 +14,7 @@ from dpsynth.data.axis import declared_bounds, from_axis, resolution, to_axis
 from dpsynth.data.encoding import BinCodec
 from dpsynth.data.grid import Cells
 from dpsynth.data.schema import Column
+from dpsynth.data.sequence_encoding import num_bits
 
 
 class CodeCodec:
@@ -48,7 +49,10 @@ class CodeCodec:
 
     def decode(self, slots: np.ndarray, rng: np.random.Generator) -> pd.Series:
         """Draws a fine cell inside each code's group, and a place inside a numeric cell."""
-        codes = np.clip(np.round(slots[:, :1]), 0, self.num_codes - 1)
+        codes = np.round(slots[:, :1])
+        if self.kind == "bits":  # a code that names no value loses its leading digit
+            codes = np.where(codes < self.num_codes, codes, codes - 2 ** (num_bits(self.num_codes) - 1))
+        codes = np.clip(codes, 0, self.num_codes - 1)
         return self._bins.decode(codes, rng)
 
 

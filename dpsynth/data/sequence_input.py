@@ -26,7 +26,9 @@ class LongTable:
       attributes, features: columns constant within an entity, and along it.
       discrete: columns to be treated as categories.
       style: what the input was: `numpy`, `wide` or `long`.
-      entity_dtype: of the input's entity keys, for `long`.
+      columns: of a wide input, in its order, with their dtypes; its example ids, if any, are `ids`.
+      steps: of a wide input, its feature columns in the order of steps.
+      ids: the column of example ids of a wide input.
     """
 
     frame: pd.DataFrame
@@ -36,6 +38,9 @@ class LongTable:
     features: tuple[str, ...]
     discrete: tuple[str, ...]
     style: str
+    columns: tuple[tuple[Any, str], ...] = ()
+    steps: tuple[Any, ...] = ()
+    ids: Any = None
 
 
 def from_numpy(
@@ -177,16 +182,38 @@ def from_frame(
             | (set() if castable and not discrete & set(features) else {"value"})
         ),
         style="wide",
+        columns=tuple(
+            (_plain(c), str(frame[c].dtype))
+            for c in frame.columns
+            if c in (*attributes, *features) or (example_id_column is not None and c == example_id_column)
+        ),
+        steps=tuple(map(_plain, features)),
+        ids=example_id_column,
     )
 
 
-def to_wide(long: pd.DataFrame, attributes: Many[str], features: Many[str]) -> pd.DataFrame:
-    """Inverts the wide layout: a row per entity, steps past the end missing."""
+def _plain(name: Any) -> Any:
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def to_wide(long: pd.DataFrame, table: LongTable) -> pd.DataFrame:
+    """Inverts the wide layout: a row per entity, columns and dtypes as they were, fresh example ids."""
     first = long[~long[ENTITY].duplicated()]
-    table = long.pivot(index=ENTITY, columns=STEP, values="value").reindex(columns=range(len(features)))
-    table.columns = list(features)
-    heads = first.set_index(ENTITY)[list(attributes)]
-    return pd.concat([heads, table], axis=1).reset_index(drop=True)
+    steps = long.pivot(index=ENTITY, columns=STEP, values="value").reindex(columns=range(len(table.steps)))
+    found = {name: steps[i].reset_index(drop=True) for i, name in enumerate(table.steps)}
+    found |= {name: first[name].reset_index(drop=True) for name in table.attributes}
+    if table.ids is not None:
+        found[table.ids] = pd.Series(range(1, len(first) + 1))
+    return pd.DataFrame({name: _as_dtype(found[name], dtype) for name, dtype in table.columns})
+
+
+def _as_dtype(series: pd.Series, dtype: str) -> pd.Series:
+    """A column in its former dtype, where its values allow it."""
+    if series.isna().any() and not pd.api.types.is_float_dtype(dtype):
+        return series
+    if pd.api.types.is_integer_dtype(dtype) and pd.api.types.is_numeric_dtype(series):
+        series = series.round()
+    return series.astype(dtype)
 
 
 def to_numpy(
@@ -214,7 +241,10 @@ def windows(
     if step < 1:
         raise ValueError(f"Expected step={step} of at least 1.")
     if time_column is not None:
-        frame = frame.sort_values(time_column, kind="stable")
+        times = frame[time_column]
+        if not (pd.api.types.is_numeric_dtype(times) or pd.api.types.is_datetime64_any_dtype(times)):
+            times, _ = parsed_dates(times)  # text has no order of time
+        frame = frame.iloc[np.argsort(times.to_numpy(), kind="stable")]
     starts = np.arange(0, len(frame) - length + 1, step)
     rows = (starts[:, None] + np.arange(length)).ravel()
     rest = len(frame) - (starts[-1] + length)
@@ -227,3 +257,15 @@ def windows(
     cut = frame.iloc[rows].reset_index(drop=True)
     cut.insert(0, "window", np.repeat(np.arange(len(starts)), length))
     return cut
+
+
+def parsed_dates(texts: pd.Series) -> tuple[pd.Series, str]:
+    """Reads dates off texts, in the one format that fits them all."""
+    for day_first in (False, True):
+        style = pd.tseries.api.guess_datetime_format(str(texts.iloc[0]), dayfirst=day_first)
+        try:
+            return pd.to_datetime(texts, format=style), style
+        except (ValueError, TypeError):
+            continue
+    rule = "holds times that are neither numbers nor dates in one format."
+    raise InvalidInput("the table", [Problem(str(texts.name), rule, "Convert them; text has no order.")])

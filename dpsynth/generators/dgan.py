@@ -15,7 +15,7 @@ from dpsynth.data.sequence_questions import SequenceQuestion, default_questions
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem
-from dpsynth.generators.base import public_draw, seeded
+from dpsynth.generators.base import collect_rows, public_draw, seeded
 from dpsynth.generators.dgan_nets import Generated, SequenceGenerator
 from dpsynth.generators.dgan_objective import PlainObjective, PrivateObjective, anchor_steps
 from dpsynth.generators.dgan_tensors import expand_attributes
@@ -95,7 +95,7 @@ class Config:
     private_batch_size: int = 256
     adversarial_weight: float = 1.0
     anchor_weight: float = 1.0
-    anchor_steps: int = 1000
+    anchor_steps: int = 300
     anchor_learning_rate: float = 1e-2
     lags: tuple[int, ...] = (1, 2, 4)
     feature_pairs: bool = True
@@ -246,16 +246,15 @@ class Generator:
         return None
 
     def sample(
-        self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None, batch_size: int = 4096
+        self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None, batch_size: int = 2048
     ) -> np.ndarray:
         """Draws exactly `num` packed units; features of conditioned attributes follow the conditions."""
         draw = public_draw(seed, self.net.heads.weight.device)
-        packed = np.empty((num, self.encoder.layout.packed_width), dtype=np.float32)
-        for start in range(0, num, batch_size):
-            noise = self.net.noise(batch_size, draw)
-            part = self.sample_from(*noise, draw=draw, conditions=conditions)
-            packed[start : start + batch_size] = part[: num - start]
-        return packed
+
+        def draw_batch(size: int) -> np.ndarray:
+            return self.sample_from(*self.net.noise(size, draw), draw=draw, conditions=conditions)
+
+        return collect_rows(num, draw_batch, width=self.encoder.layout.packed_width, batch_size=batch_size)
 
     @torch.no_grad()
     def sample_from(

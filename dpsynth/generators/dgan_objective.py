@@ -103,7 +103,8 @@ class PlainObjective:
         for round_ in range(self.config.generator_rounds):
             if round_ or not self.config.discriminator_rounds:
                 fake = self._fake(num, draw)
-            loss = self.critics.fooled(*fake)
+            with self._mixed(whole.device):
+                loss = self.critics.fooled(*fake)
             self._generator_step.zero_grad(set_to_none=True)
             loss.backward(inputs=list(self.net.parameters()))
             self._generator_step.step()
@@ -113,11 +114,13 @@ class PlainObjective:
         config, critics, num = self.config, self.critics, len(whole)
         alpha = torch.rand(num, 1, generator=draw, device=whole.device)
         mixed = torch.lerp(fake_whole, whole, alpha)
-        scores = critics.whole(torch.cat([fake_whole, whole]))
+        with self._mixed(whole.device):
+            scores = critics.whole(torch.cat([fake_whole, whole])).float()
         loss = scores[:num].mean() - scores[num:].mean()
         loss = loss + config.gradient_penalty_coef * critics.whole.penalty(mixed)
         if critics.context is not None:
-            scores = critics.context(torch.cat([fake_context, context]))
+            with self._mixed(whole.device):
+                scores = critics.context(torch.cat([fake_context, context])).float()
             loss = loss + scores[:num].mean() - scores[num:].mean()
             penalty = critics.context.penalty(mixed[:, : context.shape[1]])
             loss = loss + config.attribute_gradient_penalty_coef * penalty
@@ -127,7 +130,14 @@ class PlainObjective:
         return loss
 
     def _fake(self, num: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        return self.net.judged(self.net.generate(*self.net.noise(num, draw), draw=draw), draw)
+        with self._mixed(draw.device):
+            context, whole = self.net.judged(self.net.generate(*self.net.noise(num, draw), draw=draw), draw)
+        return context.float(), whole.float()
+
+    def _mixed(self, device: torch.device) -> torch.autocast:
+        """Forward passes in bfloat16 on a GPU, where asked for; penalty and steps stay in float32."""
+        on = self.config.mixed_precision_training and device.type == "cuda"
+        return torch.autocast(device.type, torch.bfloat16, enabled=on)
 
     def _next(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """The next batch of a shuffled pass."""

@@ -64,6 +64,8 @@ def test_sequences_trains_generates_and_compares(tmp_path, monkeypatch):
         o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
     ]
     assert len(pictures) == 1 and "Claim: epsilon=4" in text
-    gaps = {words[0]: float(words[1]) for words in map(str.split, text.splitlines()) if words[2:3] == ["real"]}
+    gaps = {
+        words[0]: float(words[1]) for words in map(str.split, text.splitlines()) if words[2:3] == ["real"]
+    }
     assert gaps["acf_gap"] < 0.3  # steps without memory are at 0.47
     assert gaps["length_tv"] < 0.2

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from dpsynth.data.sequence_input import from_frame, to_wide
 from dpsynth.errors import DpsynthError, InvalidInput
 from dpsynth.timeseries import DGAN, Config, windows
 
@@ -92,6 +93,22 @@ def test_wide_tables_keep_their_columns():
     assert (model.generate_dataframe(5, conditions={"shop": "south"}).shop == "south").all()
 
 
+def test_wide_tables_keep_order_dtypes_names_and_have_fresh_ids(tmp_path):
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame({1: rng.integers(0, 9, 30), 0: rng.normal(size=30)})
+    wide.insert(1, "shop", rng.choice(["north", "south"], 30))
+    wide["code"], wide["unused"] = [f"c{i}" for i in range(30)], 7
+    model = DGAN(QUICK).train_dataframe(wide, ["shop"], [0, 1], example_id_column="code")
+    kept = wide[[1, "shop", 0, "code"]]
+    model.save(tmp_path)
+    for made in (model.generate_dataframe(6), DGAN.load(tmp_path).generate_dataframe(6)):
+        assert list(made.columns) == list(kept.columns) and list(made.dtypes) == list(kept.dtypes)
+        assert made.code.tolist() == [str(i) for i in range(1, 7)]
+    table = from_frame(wide, attribute_columns=["shop"], feature_columns=[0, 1], example_id_column="code")
+    back = to_wide(table.frame, table)
+    pd.testing.assert_frame_equal(back.drop(columns="code"), kept.drop(columns="code"))
+
+
 def test_long_tables_keep_names_order_dtypes_and_keys():
     table = long_table(times=pd.date_range("2021-03-01", periods=5).strftime("%Y-%m-%d"))
     model = DGAN(QUICK).train_dataframe(table, ["level"], ["visits"], "person", "day", df_style="long")
@@ -149,6 +166,26 @@ def test_saved_models_hold_no_pickle_and_no_row(tmp_path):
     for a, b in zip(model.generate_numpy(5, seed=3), again.generate_numpy(5, seed=3)):
         assert np.array_equal(a, b)
     assert "NON-PRIVATE" in (tmp_path / "model" / "dgan.json").read_text()
+
+
+def test_windows_order_dates_as_dates():
+    days = pd.date_range("2021-11-01", periods=90).strftime("%m/%d/%Y")  # sorts wrongly as text
+    series = pd.DataFrame({"day": days, "x": range(90)}).sample(frac=1, random_state=0)
+    with pytest.warns(UserWarning, match="SERIES"):
+        cut = windows(series, 10, time_column="day")
+    assert cut.x.tolist() == list(range(90))
+
+
+def test_long_lists_get_binary_codes_from_the_cutoff_of_the_configuration():
+    features = np.random.default_rng(0).integers(0, 40, (60, 3, 1)).astype(str).astype(object)
+    for cutoff, kind in ((20, "bits"), (50, "onehot")):
+        config = Config(**{**QUICK.__dict__, "binary_encoder_cutoff": cutoff})
+        before = dict(config.__dict__)
+        model = DGAN(config).train_numpy(features, ["discrete"])
+        (segment,) = model._generator.encoder.layout.features
+        assert segment.kind == kind and config.__dict__ == before
+        _, made = model.generate_numpy(100)
+        assert {str(v) for v in made.ravel()} <= {str(v) for v in features.ravel()}
 
 
 def test_windows_say_loudly_that_the_series_is_the_unit():
