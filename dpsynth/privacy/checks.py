@@ -17,6 +17,9 @@ def plan_problems(
 ) -> Iterator[Problem]:
     """Every reason why there is no plan; reads public facts alone."""
     if not privacy.private:
+        if request.trains and training.early_stop_delta is not None and not _validates_freely(training):
+            fix = "Hold units out by training.validation_share, give training.public_validation, or set null."
+            yield Problem("training.early_stop_delta", "has no validation loss to go by.", fix)
         return
     if num_units is None and privacy.count_share == 0.0:
         fix = "Raise it to 0.01, or declare the schema's num_units (approximate will do)."
@@ -38,6 +41,10 @@ def plan_problems(
         fix = "Raise training.expected_batch_size; training.physical_batch_size bounds memory."
         yield Problem("training.gradient_accumulation", rule, fix)
     yield from _validation_problems(privacy, training, request, num_units)
+
+
+def _validates_freely(training: TrainingConfig) -> bool:
+    return training.validation_share > 0.0 or training.public_validation is not None
 
 
 def _validation_problems(

@@ -68,8 +68,8 @@ class Clipped:
 
     def summary(self) -> tuple[float, float, float]:
         """The sum of losses, the number of clipped units, and the largest norm of a unit's contribution."""
-        figures = (self.losses.sum(), (self.factors < 1.0).sum(), (self.norms * self.factors).max())
-        return tuple(torch.stack([f.to(self.norms.dtype) for f in figures]).tolist())
+        clipped = (self.factors < 1.0).sum(dtype=self.losses.dtype)
+        return tuple(torch.stack([self.losses.sum(), clipped, (self.norms * self.factors).max()]).tolist())
 
 
 def clip_factors(norms: Tensor, max_grad_norm: float) -> Tensor:

@@ -132,7 +132,8 @@ def _training_lines(plan: Plan, num_columns: int | None) -> Iterator[str]:
     parameters, units = plan.request.num_parameters, plan.num_units
     if parameters is None or units is None:
         missing = "the schema's num_units" if units is None else "the size of the network"
-        yield f"Time and memory: unknown without {missing}."
+        size = "" if parameters is None else f" {parameters:,} private parameters."
+        yield f"Time and memory: unknown without {missing}.{size}"
         return
     expected = training.sample_rate * units
     step = 6.0 * expected * parameters / _FLOPS + _SECONDS_PER_PARAMETER * parameters

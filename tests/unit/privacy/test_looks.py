@@ -212,3 +212,11 @@ def test_looks_that_make_no_sense_are_named(settings, where):
 def test_early_stopping_under_privacy_needs_a_loss_that_is_public_or_bought():
     assert plan_of(early_stop_delta=0.1).training.validation_looks == 3
     assert plan_of(0.0, early_stop_delta=0.1, public_validation=__file__).training.validation_looks == 0
+
+
+def test_early_stopping_without_privacy_needs_rows_to_go_by():
+    plain = PrivacyConfig(name="none", epsilon=None)
+    with pytest.raises(InvalidInput, match="no validation loss"):
+        make_plan(plain, TrainingConfig(early_stop_delta=0.1), SCHEMA, VALIDATES)
+    for given in ({"validation_share": 0.1}, {"public_validation": __file__}):
+        make_plan(plain, TrainingConfig(early_stop_delta=0.1, **given), SCHEMA, VALIDATES)

@@ -179,6 +179,13 @@ def test_unwise_plans_are_warned_about_with_a_suggestion(num_units, privacy, tra
     assert found and all(item.suggestion for item in found)
 
 
+@pytest.mark.parametrize("num_units", [None, 5000])
+def test_the_plan_names_the_size_of_the_network_with_or_without_a_public_count(num_units):
+    request = Request(trains=True, num_parameters=12_345)
+    plan = make_plan(PrivacyConfig(), TrainingConfig(), replace(CLOSED, num_units=num_units), request)
+    assert "12,345 private parameters" in describe_plan(plan)
+
+
 def test_a_sound_plan_has_no_warning():
     schema = replace(CLOSED, num_units=200_000)
     privacy = PrivacyConfig(epsilon=4.0, delta=1e-7)
