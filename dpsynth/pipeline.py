@@ -167,12 +167,16 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     trains = method.trains
     if hasattr(method, "trains_with"):  # settings decide
         trains = method.trains_with(recipe.settings, private=private)
+    measures = getattr(method, "measures", True)
+    if hasattr(method, "measures_with"):
+        measures = method.measures_with(recipe.settings)
     rounds = method.rounds(recipe.settings, schema, private=private) if hasattr(method, "rounds") else None
+    refines = questions and rounds is None and getattr(method, "refines", True)
     return Request(
         trains=trains,
-        measures=getattr(method, "measures", True),
+        measures=measures,
         num_marginals=len(questions),
-        num_refined=num_refined(schema) if questions and rounds is None else 0,
+        num_refined=num_refined(schema) if refines else 0,
         crossed=crossing(schema) if questions or rounds else None,
         rounds=rounds,
         **(_private_network(method, schema, recipe) if trains and private else {}),

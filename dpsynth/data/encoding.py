@@ -151,6 +151,7 @@ class TableEncoder:
       representation: `bins` gives each column one one-hot over `statistics.domain`; `modes` gives numbers
         and dates a one-hot of Gaussian modes and a scalar within the mode (Xu et al. 2019, section 4.2).
       modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
+      declared: the statistics were declared, not bought; they are stored with the encoder.
     """
 
     resolution = 1  # `count` answers in whole rows
@@ -162,8 +163,10 @@ class TableEncoder:
         representation: Representation = "bins",
         *,
         modes: Mapping[str, Modes] | None = None,
+        declared: bool = False,
     ):
         self.schema, self.statistics, self.representation = schema, statistics, representation
+        self._declared = declared
         self.codecs: dict[str, BinCodec | _Modal] = {}
         for cells in statistics.domain.cells:
             name = cells.column.name
@@ -263,13 +266,17 @@ class TableEncoder:
             name: {key: getattr(item, key).tolist() for key in ("means", "stddevs", "weights")}
             for name, item in fitted.items()
         }
-        return {"representation": self.representation, "modes": modes}
+        stored = {"declared": self.statistics.to_dict()} if self._declared else {}
+        return {"representation": self.representation, "modes": modes} | stored
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any], schema: Schema, statistics: Statistics) -> TableEncoder:
+        declared = payload.get("declared")
+        if declared is not None:
+            statistics = Statistics.from_dict(declared, schema)
         stored = payload["modes"].items()
         modes = {name: Modes(**{key: np.array(v) for key, v in item.items()}) for name, item in stored}
-        return cls(schema, statistics, payload["representation"], modes=modes)
+        return cls(schema, statistics, payload["representation"], modes=modes, declared=declared is not None)
 
 
 def _fit(cells: Cells, mass: np.ndarray) -> Modes:

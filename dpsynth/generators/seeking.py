@@ -12,7 +12,7 @@ from dpsynth.data.questions import Proposal, pair_questions
 from dpsynth.data.statistics import GROUPS, Marginal, Question, Statistics
 from dpsynth.generators.tree import Tree
 
-_DRAWN = 100_000  # rows of the tree, by which it answers
+_DRAWN = 50_000  # rows of the tree, by which it answers
 
 
 class PairSeeker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from dpsynth.data.encoding import Layout
 from dpsynth.data.statistics import GROUPS, STRATA, Marginal, Statistics
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Step:
     """How one column is drawn.
 
@@ -23,6 +24,12 @@ class _Step:
     column: str
     parents: tuple[tuple[str, np.ndarray, int], ...]
     ladders: np.ndarray
+
+    @cached_property
+    def ladder(self) -> np.ndarray:
+        """All ladders end to end, that of state s between s and s + 1."""
+        shares = self.ladders / np.maximum(self.ladders[:, -1:], 1e-300)
+        return (shares + np.arange(len(shares))[:, None]).ravel()
 
 
 class Tree:
@@ -46,9 +53,9 @@ class Tree:
             state = np.zeros(num, dtype=np.int64)
             for parent, codes, base in step.parents:
                 state = state * base + codes[rows[:, self._layout.onehot(parent)].astype(np.int64)]
-            heights = random.random(num) * step.ladders[state, -1]
-            drawn = (step.ladders[state] <= heights[:, None]).sum(1)
-            rows[:, self._layout.onehot(step.column)] = np.minimum(drawn, step.ladders.shape[1] - 1)
+            size = step.ladders.shape[1]
+            drawn = np.searchsorted(step.ladder, state + random.random(num), side="right") - size * state
+            rows[:, self._layout.onehot(step.column)] = np.clip(drawn, 0, size - 1)
         return rows
 
 
