@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -49,9 +49,25 @@ class SweepConfig:
     Args:
       resume: folder of an earlier sweep. Points that finished there are not run again, and a half-trained one
         continues from its checkpoint. None starts afresh.
+      selection: "none" runs every point; "private" runs a secret random number of trials, each a point drawn
+        at random, and releases the best one alone, at a cost that counts the choice.
+      mean_trials, shape, distribution: of the number of trials; see `dpsynth.privacy.selection.Trials`.
+      trial: its number; set by the process that draws the trials.
     """
 
     resume: str | None = None
+    selection: Literal["none", "private"] = "none"
+    mean_trials: float = 10.0
+    shape: float = 1.0
+    distribution: Literal["negative_binomial", "poisson"] = "negative_binomial"
+    trial: int | None = None
+
+    def __post_init__(self):
+        least = 1.0 if self.distribution == "negative_binomial" else 0.0
+        if not (self.mean_trials >= least and self.mean_trials > 0.0):
+            raise ValueError(f"Expected sweep.mean_trials={self.mean_trials} of at least {least:g}, above 0.")
+        if not self.shape > -1.0:
+            raise ValueError(f"Expected sweep.shape={self.shape} above -1; 1 is geometric, 0 logarithmic.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +93,11 @@ class RunConfig:
     seed: int = 0
     holdout_share: float = 0.2
     num_rows: int | None = None
+
+    @property
+    def mark(self) -> str:
+        """Names a point in its sweep: two trials of one configuration are two points."""
+        return self.digest if self.sweep.trial is None else f"{self.digest}-{self.sweep.trial}"
 
     def flat(self) -> dict[str, Any]:
         """Returns every setting by its dotted key, as one types it on the command line."""
@@ -334,6 +355,8 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     sections = {key: parse_group(key, plain.get(key), problems) for key in SECTIONS}
     _check_schema(sections["data"], problems)
     sweep = _section(SweepConfig, plain.get("sweep", {}), "sweep", problems)
+    if sections["training"] is not None and sections["privacy"] is not None:
+        problems.extend(sections["training"].ladder_problems(sections["privacy"]))
     name, generator = _generator(plain.get("generator"), problems, light)
     if problems:
         raise InvalidInput(SUBJECT, problems)

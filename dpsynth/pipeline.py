@@ -7,11 +7,8 @@ back. Each step is one call into the package that owns it.
 from __future__ import annotations
 
 import math
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from dpsynth.privacy.ladder import Extract
     from dpsynth.privacy.ledger import Ledger
     from dpsynth.privacy.noise import Entropy
     from dpsynth.privacy.progress import Progress, TrainingLog
@@ -62,12 +60,15 @@ class Run:
       plan: what was bought; public.
       training: steps, losses and conformance figures; internal. None where nothing was trained.
       seconds: wall time by stage; internal.
+      rungs: releases of a ladder below `release`, in the order of `plan.rungs`. All of them together cost
+        what `release` costs.
     """
 
     release: Release
     plan: Plan
     training: TrainingLog | None
     seconds: Mapping[str, float]
+    rungs: tuple[Release, ...] = ()
 
 
 def plan(schema: Schema, recipe: Recipe) -> Plan:
@@ -102,16 +103,17 @@ def run(
     from dpsynth.privacy.measure import measure
     from dpsynth.privacy.memory import cpu_threads
     from dpsynth.privacy.noise import make_entropy
+    from dpsynth.privacy.progress import Clock
     from dpsynth.privacy.release import Release
 
-    clock, folder = _Clock(), Path(folder)
+    clock, folder = Clock(), Path(folder)
     entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
     with clock("plan"):
         priced = plan(table.schema, recipe)
     if (folder / "release").exists():
-        return Run(
-            release=Release.load(folder / "release"), plan=priced, training=None, seconds=clock.seconds
-        )
+        release = Release.load(folder / "release")
+        rungs = tuple(Release.load(rung.place(folder)) for rung in priced.rungs[:-1])
+        return Run(release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs)
     public = _public_rows(table.schema, recipe)
     with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced) as ledger:
         with clock("measure"):
@@ -123,10 +125,9 @@ def run(
             synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
         with clock("release"):
             release = _release(generator, recipe, statistics, synthetic, ledger, entropy)
-            partial = folder / "release.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            release.save(partial).replace(folder / "release")
-    return Run(release=release, plan=priced, training=training, seconds=clock.seconds)
+            rungs = _rungs(generator, recipe, statistics, priced, ledger, entropy, folder)
+            release.save_whole(folder / "release")
+    return Run(release=release, plan=priced, training=training, seconds=clock.seconds, rungs=rungs)
 
 
 def sample(
@@ -150,7 +151,7 @@ def rebuild(release: Release) -> Any:
 
     module = load_generator(release.generator["name"])
     config = TypeAdapter(module.Config).validate_python(release.generator["config"])
-    made_private = release.certificate["delta"] is not None
+    made_private = release.shaped
     encoder = module.Generator.encoder(config, release.schema, release.statistics, private=made_private)
     stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
     generator = module.Generator(config, stored, release.statistics, seed=release.seed, private=made_private)
@@ -162,7 +163,7 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
     """What the method needs from the budget, known before any purchase."""
     from dpsynth.generators.base import load_generator
 
-    method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
+    method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
     questions = method.questions(recipe.settings, schema, private=private)
     trains = method.trains
     if hasattr(method, "trains_with"):  # settings decide
@@ -214,7 +215,7 @@ def _build(
     from dpsynth.generators.base import load_generator
     from dpsynth.privacy.joints import adaptive_histograms, joint_histograms
 
-    method, private = load_generator(recipe.generator).Generator, recipe.privacy.private
+    method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
     encoder = method.encoder(recipe.settings, table.schema, statistics, private=private)
     questions = method.questions(recipe.settings, table.schema, private=private)
     shop = {"plan": priced, "ledger": ledger, "entropy": entropy, "answers": folder / "answers.json"}
@@ -235,6 +236,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
     from safetensors.torch import load_file, save_file
 
     from dpsynth.privacy.certificate import file_digest
+    from dpsynth.privacy.ladder import kept_states
     from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
     from dpsynth.privacy.units import encoded_units, unit_store
 
@@ -254,8 +256,9 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
         rows, mb = table.read(receipt), config.resident_mb if priced.private else math.inf
         return unit_store(rows, table.schema, generator.encoder, resident_mb=mb, device=config.device)
 
-    checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every)
-    if priced.private:
+    kept = kept_states(folder, priced)
+    checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every, kept=kept)
+    if priced.training is not None:
         constants = priced.training.with_count(generator.encoder.statistics.num_units)
         log = train(
             generator.objective(),
@@ -287,6 +290,21 @@ def _finish_looks(ledger: Ledger) -> None:
     charged = {record["event"] for record in ledger.records if record["kind"] == "charge"}
     if "validation" in charged and not ledger.is_finished("validation"):
         ledger.finish("validation")
+
+
+def _rungs(generator, recipe, statistics, priced, ledger, entropy, folder) -> tuple[Release, ...]:
+    """Makes the lower releases of a ladder from the states that training kept; changes the generator."""
+    from dpsynth.privacy.ladder import climb
+
+    def make(part: Extract) -> Release:
+        generator.fit_release()
+        synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
+        return _release(generator, recipe, statistics, synthetic, part, entropy)
+
+    if not priced.rungs:
+        return ()
+    priced = replace(priced, training=priced.training.with_count(generator.encoder.statistics.num_units))
+    return climb(make, generator.objective(), priced, recipe.training, ledger, folder)
 
 
 def _public_rows(schema: Schema, recipe: Recipe) -> pd.DataFrame | None:
@@ -323,22 +341,10 @@ def _release(generator, recipe, statistics, synthetic, ledger, entropy) -> Relea
         encoder=generator.encoder.to_dict(),
         generator=recipe.generator,
         config=recipe.settings,
+        shaped=recipe.privacy.shaped,
         weights=generator.state(),
         synthetic=synthetic,
         seed=recipe.seed,
         ledger=ledger,
         entropy=entropy,
     )
-
-
-class _Clock:
-    """Wall time by stage."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - start

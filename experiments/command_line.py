@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from dpsynth.config import CONF, SUBJECT, RunConfig, parse
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of
+from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
 
 
 class JobFailed(DpsynthError):
@@ -104,7 +104,8 @@ def run(
     from dpsynth.tracking import without_telemetry
 
     without_telemetry()  # before any launcher starts what would call home
-    args = get_args_parser().parse_args()
+    arguments = spell_out(sys.argv[1:])
+    args = get_args_parser().parse_args(arguments)
     asks_only = args.hydra_help or args.cfg or args.info or args.shell_completion
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))
     try:
@@ -112,12 +113,13 @@ def run(
             _help(args, args.config_name or config_name)
             return
         if asks_only:
-            entry()
+            with _process(arguments):
+                entry()
             return
         command = check(args, args.config_name or config_name, checked)
         signal.signal(signal.SIGTERM, _stop)
         with around(command) if around else contextlib.nullcontext(()) as extra:
-            with _process([*sys.argv[1:], *extra]):
+            with _process([*arguments, *extra]):
                 entry()
     except InvalidInput as error:
         print(error, file=sys.stderr)

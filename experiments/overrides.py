@@ -109,6 +109,25 @@ def _parsed(overrides: Sequence[str], folders: Sequence[Path], problems: list[Pr
     return list(axes.values())
 
 
+def spell_out(arguments: Sequence[str]) -> list[str]:
+    """Writes the short form of a ladder as settings: its epsilons are one run's, not an axis of a sweep.
+
+    `training=ladder privacy.epsilon=1,2,4,8` becomes `privacy.epsilon=8 training.ladder=[1,2,4]`, with and
+    without -m; likewise for `privacy.max_epsilon`. Everything else stays as typed.
+    """
+    if "training=ladder" not in arguments:
+        return list(arguments)
+    spelled = []
+    for word in arguments:
+        key, _, values = word.partition("=")
+        rungs = values.split(",")
+        if key in ("privacy.epsilon", "privacy.max_epsilon") and len(rungs) > 1:
+            word = f"{key}={rungs[-1]}"
+            spelled.append(f"training.ladder=[{','.join(rungs[:-1])}]")
+        spelled.append(word)
+    return spelled
+
+
 def _check_group(axis: _Axis, folders: Sequence[Path], problems: list[Problem]) -> _Axis | None:
     """Keeps the choices that exist and reports the others."""
     if axis.key.startswith("hydra/") or axis.kind == "delete":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,9 @@ class Point:
       release: the folder; None for a failed run.
       run_id: in MLflow; None when nothing is tracked.
       error: of a failed run.
+      spent: in words, what was spent on the table when the run began.
+      score: of a trial of a private selection, noisy.
+      rungs: of a ladder, the points below this one, which came out of the same training.
     """
 
     digest: str
@@ -47,6 +50,14 @@ class Point:
     release: str | None = None
     run_id: str | None = None
     error: str | None = None
+    spent: str | None = None
+    score: float | None = None
+    rungs: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def ladder(self) -> list[Point]:
+        """The rungs below, then the point itself."""
+        return [*(Point(**rung) for rung in self.rungs), replace(self, rungs=())]
 
     def dump(self, folder: Path) -> None:
         """Writes the result in one step, so that a killed run leaves none or a whole one."""
@@ -60,9 +71,9 @@ class Point:
 
 
 def collect(folder: Path) -> list[Point]:
-    """Reads all results in a sweep's folder, in the order of its points."""
+    """Reads all results in a sweep's folder, in the order of its points; each rung of a ladder is a point."""
     paths = sorted(folder.glob(f"*/{RESULT}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [Point.load(path) for path in paths]
+    return [point for path in paths for point in Point.load(path).ladder]
 
 
 def table(points: Sequence[Point]) -> pd.DataFrame:
@@ -79,6 +90,7 @@ def table(points: Sequence[Point]) -> pd.DataFrame:
             epsilon=math.inf if point.epsilon is None else point.epsilon,
             seed=point.seed,
             run_id=point.run_id,
+            ladder=bool(point.settings.get("training.ladder")),
         )
         for point in points
         if point.status == FINISHED
@@ -137,7 +149,11 @@ def frontier_text(figures: pd.DataFrame) -> str:
 def summary_text(points: Sequence[Point]) -> str:
     """Returns the frontier, then where the releases are and what failed."""
     parts = [frontier_text(table(points))]
-    places = [[p.generator, p.claim, f"seed={p.seed}", near(p.release)] for p in points if p.release]
+    places = [
+        [p.generator, p.claim, f"seed={p.seed}", near(p.release)]
+        for p in points
+        if p.release and Path(p.release).exists()
+    ]
     if places:
         parts.append(f"Releases:\n{indented(aligned(places))}")
     failed = [

@@ -49,7 +49,7 @@ def place(config: RunConfig) -> tuple[Path, Point | None]:
     """
     if config.sweep.resume is not None:
         for mark in sorted(Path(config.sweep.resume).glob(f"*/{_MARK}")):
-            if mark.read_text(encoding="utf-8").strip() == config.digest:
+            if mark.read_text(encoding="utf-8").strip() == config.mark:
                 result = mark.parent / RESULT
                 point = Point.load(result) if result.exists() else None
                 return mark.parent, point if point is not None and point.status == FINISHED else None
@@ -58,7 +58,7 @@ def place(config: RunConfig) -> tuple[Path, Point | None]:
     if (folder / _MARK).exists():  # the number belonged to another point
         folder = folder.with_name(f"{folder.name}-{config.digest[:12]}")
         folder.mkdir(exist_ok=True)
-    (folder / _MARK).write_text(f"{config.digest}\n", encoding="utf-8")
+    (folder / _MARK).write_text(f"{config.mark}\n", encoding="utf-8")
     return folder, None
 
 
@@ -73,8 +73,8 @@ def shared_folder(folder: Path) -> Path:
     return (folder.parent if HydraConfig.get().mode == RunMode.MULTIRUN else folder) / "internal"
 
 
-def _record(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
-    """Attaches the frontier to the parent run: a table, a picture, a page; internal, as its figures are."""
+def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
+    """Attaches the frontier to a run: a table, a picture, a page; internal, as its figures are."""
     figures = table(points)
     if figures.empty:
         return
@@ -114,8 +114,9 @@ def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: trac
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
     parts, cost = [summary_text(points)], ""
     with _reported("The sweep's cost could not be computed"):
-        cost = _cost(folder, tracker)
-        parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
+        if config.sweep.selection == "none":
+            cost = _cost(folder, tracker)
+            parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
     tracker.tags({NOTE: sweep_note(points, cost)})
     parts.append(f"Everything of this sweep: {near(folder)}")
     if tracker.run_id:
@@ -141,6 +142,8 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
         tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
         extra = [f"hydra.sweep.dir={quoted(str(folder))}"]
+        if config.sweep.selection == "private":
+            extra.append("hydra/sweeper=private")
         if tracker.run_id:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
         failure = None
@@ -150,14 +153,29 @@ def around(command: CommandLine) -> Iterator[list[str]]:
             failure = error
         finally:
             points = collect(folder)
+            if config.sweep.selection == "private":
+                with _reported("Nothing was chosen"):
+                    _select(tracker, folder, points)
             if points:
                 with _reported("The frontier could not be drawn"):
-                    _record(tracker, folder, points)
+                    record_frontier(tracker, folder, points)
                 with _reported("The summary could not be made"):
                     _say(points, config, folder, tracker)
         tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
     if failure is not None:
         raise failure
+
+
+def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
+    """Releases the best trial, and records it with the sweep."""
+    from experiments.selection import SELECTED, conclude
+
+    release, said = conclude(folder, points)
+    if release is not None:
+        tracker.tags({"dp.claim": release.claim})
+        tracker.artifacts(folder / SELECTED / "release", "release")
+    tracker.text(said, "selection.txt")
+    print(f"\n{said}", flush=True)
 
 
 @contextlib.contextmanager
@@ -175,6 +193,8 @@ def finished_text(point: Point) -> str:
     from dpsynth.report import names
     from dpsynth.report.frontier import default_metrics
 
+    if point.rungs:
+        return f"{summary_text(point.ladder)}\n\n{_ladder_text(point)}"
     figures = table([point])
     rows: list[Sequence[Any]] = []
     for metric in default_metrics(figures)[:3]:
@@ -182,3 +202,11 @@ def finished_text(point: Point) -> str:
         interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if row["lower"] == row["lower"] else ""
         rows.append([names.label(metric), f"{row['value']:.3f}", interval])
     return "\n".join([f"{point.generator}: {point.claim}", aligned(rows), f"Release: {near(point.release)}"])
+
+
+def _ladder_text(point: Point) -> str:
+    """Says what the rungs of one training cost together."""
+    return (
+        "One training with one noise multiplier gave every rung. Publishing several of them costs the\n"
+        f"epsilon of the highest: {point.claim}."
+    )

@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
 from experiments import command_line, sweep
+from experiments.ladder import rung_points
+from experiments.lifetime import charge_table
 from experiments.points import FAILED, FINISHED, Point
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.metrics import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
 
 
@@ -43,7 +46,7 @@ def recipe_of(config: RunConfig) -> Recipe:
 
 def label_of(config: RunConfig) -> str:
     """Names a run for people."""
-    return f"{config.generator_name} {claim_of(config)} seed={config.seed}"
+    return f"{_method_of(config)} {claim_of(config)} seed={config.seed}"
 
 
 def name_of(config: RunConfig) -> str:
@@ -84,13 +87,15 @@ def plain_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _record(tracker: Tracker, config: RunConfig, run: Run, evaluation: Evaluation, folder: Path) -> None:
+def _record(
+    tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path, *, trial: bool = False
+) -> None:
     """Logs what came out; the names say what may leave."""
-    tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
-    tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
-    tracker.metric("released/rows", len(run.release.synthetic))
+    tracker.metric("released/rows", len(release.synthetic))
     tracker.metric("system/peak_memory_mb", peak_memory_mb())
+    if "torch" in sys.modules:
+        tracker.metric("system/threads", sys.modules["torch"].get_num_threads())
     for metric in evaluation.metrics:
         ends = {"": metric.value, "_lower": metric.lower, "_upper": metric.upper}
         known = {
@@ -99,8 +104,9 @@ def _record(tracker: Tracker, config: RunConfig, run: Run, evaluation: Evaluatio
         tracker.metrics(
             {f"{metric.visibility}/{metric.name}{suffix}": value for suffix, value in known.items()}
         )
-    tracker.artifacts(folder / "release", "release")
-    tracker.register(folder / "release")
+    if not trial:  # of trials only the best is released, at the end of the sweep
+        tracker.artifacts(folder / "release", "release")
+        tracker.register(folder / "release")
     tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
 
 
@@ -135,10 +141,14 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         train, holdout = (
             PrivateTable(rows, schema) for rows in split(frame, schema, config.holdout_share, config.seed)
         )
+    spent = charge_table(config, plan, frame, schema, folder)
+    if math.isfinite(spent.epsilon):
+        tracker.metric("privacy/table_epsilon", spent.epsilon)
     run = _fit(config, plan, train, folder, tracker)
-    with tracker.timed("evaluate"):
-        evaluation = evaluate(
-            run.release.synthetic,
+
+    def evaluated(release: Release) -> Evaluation:
+        return evaluate(
+            release.synthetic,
             train.reveal("evaluation of the run on its training rows"),
             holdout.reveal("evaluation of the run on its holdout rows"),
             schema,
@@ -146,10 +156,17 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
             config.seed,
             cache=sweep.shared_folder(folder),
         )
-    _record(tracker, config, run, evaluation, folder)
+
+    with tracker.timed("evaluate"):
+        evaluation = evaluated(run.release)
+    tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
+    tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
+    _record(tracker, run.release, evaluation, folder, trial=config.sweep.trial is not None)
     if schema.sequence is not None:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
-    return Point(
+    shared = {"who": _who(config), "evaluated": evaluated, "record": _record}
+    rungs = rung_points(config, run, folder, tracker, **shared)
+    point = Point(
         **_who(config),
         status=FINISHED,
         claim=run.release.claim,
@@ -157,7 +174,23 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         seconds={**run.seconds, **{f"evaluate_{key}": value for key, value in evaluation.seconds.items()}},
         release=str(folder / "release"),
         run_id=tracker.run_id,
+        spent=spent.text(),
+        score=_score(config, run, holdout),
+        rungs=[vars(rung) for rung in rungs],
     )
+    if rungs:
+        sweep.record_frontier(tracker, folder, point.ladder)
+    return point
+
+
+def _score(config: RunConfig, run: Run, holdout: PrivateTable) -> float | None:
+    """Returns the noisy score of a trial of a private selection; None for other runs."""
+    if config.sweep.trial is None:
+        return None
+    from experiments.selection import private_score
+
+    rows = holdout.reveal("noisy score of a trial, paid for by the selection")
+    return private_score(config, run.release.synthetic, rows, holdout.schema)
 
 
 def _draw_sequences(tracker: Tracker, synthetic: pd.DataFrame, train: PrivateTable, folder: Path) -> None:
@@ -177,11 +210,17 @@ def _who(config: RunConfig) -> dict[str, Any]:
     total = config.privacy.total_epsilon
     return {
         "digest": config.digest,
-        "generator": config.generator_name,
+        "generator": _method_of(config),
         "epsilon": total if math.isfinite(total) else None,
         "seed": config.seed,
         "settings": config.flat(),
     }
+
+
+def _method_of(config: RunConfig) -> str:
+    """Names the line of a frontier that a run belongs to; parts of privacy alone are lines of their own."""
+    alone = {"clipping": "clipping alone", "encoding": "bought statistics alone"}.get(config.privacy.name)
+    return f"{config.generator_name}, {alone}" if alone else config.generator_name
 
 
 def job(node: DictConfig) -> float:

@@ -83,7 +83,9 @@ class PrivateTable:
         return self._frame.copy()
 
     def fingerprint(self, salt: bytes) -> str:
-        """Returns an HMAC-SHA256 of the rows, in hex, to recognise the same table when a run resumes.
+        """Returns an HMAC-SHA256 of the rows, in hex, to recognise the same table in another run.
+
+        The order of rows and columns does not matter, nor what the schema declares beside the columns' names.
 
         Formal guarantee: none. It is internal; who knows `salt` can test guesses of the table against it.
 
@@ -92,10 +94,10 @@ class PrivateTable:
         """
         if len(salt) < _SALT_BYTES:
             raise GuaranteeVoid(f"Expected a salt of at least {_SALT_BYTES} bytes, got {len(salt)}.")
-        rows = pd.util.hash_pandas_object(self._frame, index=False).to_numpy(dtype="<u8")
-        digest = hmac.new(salt, self.schema.digest.encode(), hashlib.sha256)
-        digest.update("\x1f".join(map(str, self._frame.columns)).encode())
-        digest.update(rows.tobytes())
+        frame = self._frame[sorted(self._frame.columns)]
+        rows = pd.util.hash_pandas_object(frame, index=False).to_numpy(dtype="<u8")
+        digest = hmac.new(salt, "\x1f".join(map(str, frame.columns)).encode(), hashlib.sha256)
+        digest.update(np.sort(rows).tobytes())
         return digest.hexdigest()
 
     def __repr__(self) -> str:

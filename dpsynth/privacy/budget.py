@@ -13,7 +13,7 @@ from dpsynth.privacy.checks import rate_and_steps
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.drafts import Draft
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
-from dpsynth.privacy.plan import Plan, PlannedEvent, Request, TrainingPlan, choice_epsilon
+from dpsynth.privacy.plan import Plan, PlannedEvent, Request, Rung, TrainingPlan, choice_epsilon
 
 
 def without_privacy(
@@ -36,6 +36,33 @@ def without_privacy(
     )
 
 
+def without_private_training(priced: Plan, guarantee: NonPrivate) -> Plan:
+    """The same noisy purchases, and training as published; for runs that are stamped NON-PRIVATE."""
+    open_event = dp_event.NonPrivateDpEvent()
+    events = tuple(
+        replace(event, event=open_event, noise_multiplier=0.0, about="no privacy")
+        if event.stage == "training"
+        else event
+        for event in priced.events
+    )
+    return replace(priced, guarantee=guarantee, events=events, training=None, epsilon=math.inf)
+
+
+def clipping_alone(training: TrainingConfig, num_units: int | None) -> TrainingPlan:
+    """The constants of DP-SGD without its noise; for runs that are stamped NON-PRIVATE."""
+    rate, steps = rate_and_steps(training, num_units)
+    return TrainingPlan(
+        sample_rate=rate,
+        steps=steps,
+        noise_multiplier=0.0,
+        max_grad_norm=training.max_grad_norm,
+        expected_batch_size=None if num_units is None else rate * num_units,
+        physical_batch_size=training.physical_batch_size,
+        backend=training.backend,
+        device=training.device,
+    )
+
+
 def _planned(draft: Draft, noise_multiplier: float, event: dp_event.DpEvent) -> PlannedEvent:
     facts = {k: v for k, v in vars(draft).items() if k != "weight"}
     return PlannedEvent(event=event, noise_multiplier=noise_multiplier, **facts)
@@ -49,12 +76,17 @@ def solve(
     num_units: int | None,
     request: Request,
 ) -> Plan:
-    """Gives every purchase its noise so that the composed epsilon meets the guarantee from below."""
-    epsilon, delta = guarantee.epsilon, guarantee.delta
-    if epsilon == 0.0:  # nothing is bought
+    """Gives every purchase its noise so that the composed epsilon meets the guarantee from below.
+
+    With a ladder, what is bought before training has shares of the lowest rung's budget, since every rung
+    is made from it, and training has all of the rest.
+    """
+    delta = guarantee.delta
+    if guarantee.epsilon == 0.0:  # nothing is bought
         return Plan(
             guarantee=guarantee, events=(), training=None, epsilon=0.0, num_units=num_units, request=request
         )
+    epsilon = min([guarantee.epsilon, *training.ladder])
     failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in drafts)
     total = _total_noise(epsilon, failure.delta_left(delta))
     shares = _stage_shares(privacy, drafts, request)
@@ -66,14 +98,15 @@ def solve(
             return accounting.pld_epsilon(accounting.Ingredients.of(e.event for e in planned), delta)
 
         events = _events(drafts, shares, total, calibration.solve_noise(cost, epsilon, 1.02))
-    constants = None
+    constants, rungs = None, ()
     if request.trains:
         others = [event.event for event in events]
         constants = _training_plan(privacy, training, guarantee, others, num_units)
         for bought in (event for event in events if event.looks):
             each = bought.event.event.noise_multiplier
             constants = replace(constants, validation_looks=bought.looks, validation_noise_multiplier=each)
-        events.append(_training_event(constants))
+        rungs = _rungs(training, guarantee, others, constants)
+        events.append(training_event(constants))
     composed = accounting.Ingredients.of(event.event for event in events)
     return Plan(
         guarantee=guarantee,
@@ -82,6 +115,7 @@ def solve(
         epsilon=accounting.pld_epsilon(composed, delta),
         num_units=num_units,
         request=request,
+        rungs=rungs,
     )
 
 
@@ -110,6 +144,21 @@ def _events(
             event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
         events.append(_planned(draft, noise, event))
     return events
+
+
+def _rungs(
+    training: TrainingConfig, guarantee: Guarantee, others: list[dp_event.DpEvent], constants: TrainingPlan
+) -> tuple[Rung, ...]:
+    """After how many steps, at the one noise multiplier, each budget of the ladder is reached."""
+    if not training.ladder:
+        return ()
+    known = {"sample_rate": constants.sample_rate, "noise_multiplier": constants.noise_multiplier}
+    known |= {"max_steps": constants.steps, "delta": guarantee.delta}
+    below = [
+        Rung(epsilon=rung, steps=calibration.largest_steps(others, epsilon=rung, **known))
+        for rung in training.ladder
+    ]
+    return (*below, Rung(epsilon=guarantee.epsilon, steps=constants.steps))
 
 
 def _round_up(noise: float) -> float:
@@ -178,9 +227,8 @@ def _training_plan(
     )
 
 
-def _training_event(constants: TrainingPlan) -> PlannedEvent:
-    from dp_accounting import dp_event
-
+def training_event(constants: TrainingPlan) -> PlannedEvent:
+    """The training event of these constants."""
     step = dp_event.PoissonSampledDpEvent(
         constants.sample_rate, dp_event.GaussianDpEvent(constants.noise_multiplier)
     )

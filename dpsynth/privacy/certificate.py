@@ -41,15 +41,16 @@ def make_certificate(records: Sequence[Mapping[str, Any]], schema: Schema, noise
     guarantee = plan["guarantee"]
     void = [record["reason"] for record in records if record["kind"] == "void"]
     accounts = spent(records)
+    ladder, selection = _ladder(plan), records[0].get("selection")
     return {
         "version": VERSION,
-        "claim": claim(plan, void),
+        "claim": claim(plan, void, selection),
         "private": plan["private"] and not void,
         "void": void,
         "unit": guarantee["unit"],
         "max_rows": guarantee["max_rows"],
         "neighbours": guarantee["neighbours"],
-        "epsilon": guarantee["epsilon"],
+        "epsilon": selection["epsilon"] if selection else guarantee["epsilon"],
         "delta": guarantee["delta"] if plan["private"] else None,
         "accountants": {
             "pld": finite_or_none(accounts.pld),
@@ -59,16 +60,41 @@ def make_certificate(records: Sequence[Mapping[str, Any]], schema: Schema, noise
         "noise": noise,
         "schema": schema.digest,
         "gaps": list(GAPS),
+        **({"ladder": ladder} if ladder else {}),
+        **({"selection": _selection(selection)} if selection else {}),
     }
 
 
-def claim(plan: Mapping[str, Any], void: Sequence[str]) -> str:
-    """`epsilon=…, delta=…`, `NON-PRIVATE` or `VOID`."""
-    if not plan["private"]:
+def _ladder(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Says of which training a rung is a part; None for other releases."""
+    if not plan.get("rungs"):
+        return None
+    training = next((event for event in plan["events"] if event["stage"] == "training"), None)
+    return {
+        "rungs": plan["rungs"],
+        "steps": plan["training"]["steps"] if training else 0,
+        "note": "One training with one noise multiplier gave a release at each of these epsilons on its way. "
+        "Publishing several of them costs the largest of their epsilons.",
+    }
+
+
+def _selection(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Says how a release was chosen; the events behind it stand in the ledger."""
+    note = (
+        "The best of a secret random number of trials. The claim pays for the choice; it covers training and "
+        "holdout rows. The accountants' figures are those of the one trial."
+    )
+    return {key: facts[key] for key in ("trials", "score")} | {"note": note}
+
+
+def claim(plan: Mapping[str, Any], void: Sequence[str], selection: Mapping[str, Any] | None = None) -> str:
+    """`epsilon=…, delta=…`, `NON-PRIVATE` or `VOID`; with a selection, what the choice costs."""
+    if not plan["private"] or (selection and selection["epsilon"] is None):
         return "NON-PRIVATE"
     if void:
         return "VOID"
-    return f"epsilon={plan['guarantee']['epsilon']:g}, delta={plan['guarantee']['delta']:g}"
+    stated = selection or plan["guarantee"]
+    return f"epsilon={stated['epsilon']:g}, delta={stated['delta']:g}"
 
 
 def file_digest(path: Path) -> str:

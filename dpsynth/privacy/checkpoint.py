@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,16 @@ class Checkpoint:
     Args:
       path: of one file; replaced atomically.
       every: steps between writes; 0 writes only at the end.
+      kept: states of which a copy stays, by steps done: where to write it.
     """
 
     path: Path
     every: int = 0
+    kept: Mapping[int, Path] = field(default_factory=dict)
 
     def due(self, done: int, steps: int) -> bool:
         """Whether to write after `done` steps."""
-        return done == steps or (self.every > 0 and done % self.every == 0)
+        return done in self.kept or done == steps or (self.every > 0 and done > 0 and done % self.every == 0)
 
     def save(
         self, done: int, objective: Any, parts: dict[str, Any], receipt: Receipt, plan: TrainingPlan
@@ -52,14 +55,10 @@ class Checkpoint:
             "parts": {name: _state(part) for name, part in parts.items()},
             "torch": torch.get_rng_state(),
         }
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with open(partial, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        # The copy first: who resumes from `path` has passed all states that were to be kept before it.
+        for path in (self.kept.get(done), self.path):
+            if path is not None:
+                _write(state, Path(path))
 
     def read(self, ledger_id: str, plan: TrainingPlan) -> dict[str, Any] | None:
         """Reads the state, or None if there is none; for use before anything is charged.
@@ -91,6 +90,17 @@ class Checkpoint:
             _load(part, state["parts"][name])
         torch.set_rng_state(state["torch"])
         return int(state["step"])
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Replaces a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def _plan_record(plan: TrainingPlan) -> dict[str, Any]:

@@ -16,11 +16,15 @@ def plan_problems(
     privacy: PrivacyConfig, training: TrainingConfig, request: Request, num_units: int | None
 ) -> Iterator[Problem]:
     """Every reason why there is no plan; reads public facts alone."""
+    yield from training.ladder_problems(privacy)
     if not privacy.private:
         if request.trains and training.early_stop_delta is not None and not _validates_freely(training):
             fix = "Hold units out by training.validation_share, give training.public_validation, or set null."
             yield Problem("training.early_stop_delta", "has no validation loss to go by.", fix)
         return
+    if training.ladder and not request.trains:
+        rule = "needs a generator that trains: this one spends its budget in one purchase."
+        yield Problem("training.ladder", rule, "Sweep privacy.epsilon with -m instead.")
     if num_units is None and privacy.count_share == 0.0:
         fix = "Raise it to 0.01, or declare the schema's num_units (approximate will do)."
         yield Problem("privacy.count_share", "is 0, but the number of units has to be bought.", fix)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -85,6 +82,7 @@ def sweep_cost(
     """
     from dpsynth.privacy.accounting import MIN_DELTA, epsilon
     from dpsynth.privacy.records import spent
+    from dpsynth.privacy.selection import Trials, selection_epsilon
 
     charged = [records for records in ledgers if any(record["kind"] == "charge" for record in records)]
     deltas = [records[0]["plan"]["guarantee"]["delta"] or MIN_DELTA for records in charged]
@@ -95,79 +93,7 @@ def sweep_cost(
         num_runs=len(charged),
         one=max((spent(records).pld for records in charged), default=0.0),
         all=epsilon([event for run in events for event in run], delta).pld if charged else 0.0,
-        best=selection_epsilon(events, delta, mean_trials=mean, shape=shape) if charged else 0.0,
+        best=selection_epsilon(events, delta, Trials(mean=mean, shape=shape)) if charged else 0.0,
         mean_trials=mean,
         shape=shape,
     )
-
-
-def selection_epsilon(
-    runs: Sequence[Sequence[Any]], delta: float, *, mean_trials: float, shape: float
-) -> float:
-    """Returns epsilon of the best of K trials, K from a truncated negative binomial distribution.
-
-    A trial draws one of `runs` at random and shows which; its Renyi curve is at most their pointwise maximum,
-    whatever the odds. A failure event happens in one of K trials with E[K] times its probability at most.
-
-    Args:
-      runs: the events of each configuration.
-      mean_trials: E[K], at least 1.
-      shape: eta of the distribution, above -1.
-    Source: Papernot & Steinke (2022), Hyperparameter tuning with Renyi differential privacy, Theorem 2.
-    """
-    from opacus.accountants.analysis import rdp
-
-    from dpsynth.privacy.accounting import SLACK, Ingredients, round_up
-
-    parts = [Ingredients.of(events) for events in runs]
-    left = delta - mean_trials * max(part.failure for part in parts)
-    if left <= 0.0 or any(part.infinite for part in parts):
-        return math.inf
-    orders = np.array(_ORDERS)
-    single = np.max([_renyi_curve(part, orders) for part in parts], axis=0)
-    gamma = negative_binomial_gamma(mean_trials, shape)
-    free = (1 + shape) * np.min((1 - 1 / orders) * single - math.log(gamma) / orders)
-    curve = single + math.log(mean_trials) / (orders - 1) + free
-    found = rdp.get_privacy_spent(orders=list(orders), rdp=curve, delta=left)[0]
-    return round_up(float(found) + SLACK)
-
-
-_ORDERS = (
-    [1 + x / 4 for x in range(1, 40)] + [float(x) for x in range(11, 64)] + [2.0**k for k in range(6, 13)]
-)
-
-
-def _renyi_curve(parts: Any, orders: np.ndarray) -> np.ndarray:
-    from opacus.accountants.analysis import rdp
-
-    curve = orders * sum(each**2 for each in parts.choices) / 8.0
-    steps = dict(parts.sampled)
-    if parts.gaussian:
-        steps[(1.0, parts.gaussian**-0.5)] = 1
-    for (rate, noise_multiplier), count in steps.items():
-        found = rdp.compute_rdp(q=rate, noise_multiplier=noise_multiplier, steps=count, orders=list(orders))
-        curve = curve + np.where(np.isnan(found), np.inf, found)  # the largest orders overflow
-    return curve
-
-
-def negative_binomial_gamma(mean: float, shape: float) -> float:
-    """Returns gamma for which the truncated negative binomial distribution has this mean.
-
-    P(K = k), k >= 1, is proportional to (1 - gamma)**k times the product over l < k of (l + eta) / (l + 1);
-    its mean is eta (1 - gamma) / (gamma (1 - gamma**eta)), and (1 / gamma - 1) / log(1 / gamma) for eta = 0.
-    """
-    if not mean >= 1.0 or not shape > -1.0:
-        raise ValueError(f"Expected mean_trials={mean} of at least 1 and shape={shape} above -1.")
-    if mean == 1.0:
-        return 1.0
-
-    def mean_at(gamma: float) -> float:
-        if shape == 0.0:
-            return (1 / gamma - 1) / math.log(1 / gamma)
-        return shape * (1 - gamma) / (gamma * -math.expm1(shape * math.log(gamma)))
-
-    low, high = 1e-15, 1.0 - 1e-9  # the mean falls from large to 1 as gamma rises
-    for _ in range(200):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if mean_at(middle) > mean else (low, middle)
-    return low  # the smaller gamma has the larger log(1 / gamma): against ourselves

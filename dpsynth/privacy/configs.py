@@ -16,7 +16,9 @@ class PrivacyConfig:
     """What the user declares (conf/privacy). All public.
 
     Args:
-      name: "dp", or "none" for an explicit run without privacy.
+      name: "dp", or an explicit run without privacy: "none" (as published), and two that say where utility
+        goes: "clipping" (the private method without any noise) and "encoding" (bought statistics as under
+        privacy, published training).
       epsilon: the total budget; the training noise is solved for it. Null when `noise_multiplier` is given.
       delta: probability of failure, well below 1 / number of units.
       noise_multiplier: of training, noise stddev over clipping norm; `max_epsilon` then sets the steps.
@@ -27,9 +29,12 @@ class PrivacyConfig:
         a share that is not needed goes to training, or, without training, to the columns. `validation_share`
         buys noisy losses while training.
       noise: "aes" or "torch"; the certificate names it.
+      lifetime_epsilon, lifetime_delta: the most that all private runs on this table may spend together, over
+        days; a run that would overdraw it is refused. Null: no limit; delta as of this run.
+      dataset_ledger: file that keeps this total; null takes the user's own.
     """
 
-    name: Literal["dp", "none"] = "dp"
+    name: Literal["dp", "none", "clipping", "encoding"] = "dp"
     epsilon: float | None = 1.0
     delta: float = 1e-5
     noise_multiplier: float | None = None
@@ -39,6 +44,9 @@ class PrivacyConfig:
     marginals_share: float = 0.0
     validation_share: float = 0.0
     noise: Literal["aes", "torch"] = "aes"
+    lifetime_epsilon: float | None = None
+    lifetime_delta: float | None = None
+    dataset_ledger: str | None = None
 
     def __post_init__(self):
         if problems := list(self._problems()):
@@ -49,6 +57,11 @@ class PrivacyConfig:
         return self.name == "dp"
 
     @property
+    def shaped(self) -> bool:
+        """Whether generators are made as for privacy, whatever is promised."""
+        return self.name != "none"
+
+    @property
     def total_epsilon(self) -> float:
         """The declared budget, whichever way training is steered."""
         if not self.private:
@@ -56,11 +69,12 @@ class PrivacyConfig:
         return self.epsilon if self.epsilon is not None else self.max_epsilon
 
     def _problems(self) -> Iterator[Problem]:
-        if self.name not in ("dp", "none"):
-            yield Problem("privacy.name", f"Expected {self.name!r} to be dp or none.", "Set privacy=dp.")
+        if self.name not in ("dp", "none", "clipping", "encoding"):
+            rule = f"Expected {self.name!r} to be dp, none, clipping or encoding."
+            yield Problem("privacy.name", rule, "Set privacy=dp.")
         if self.noise not in ("aes", "torch"):
             yield Problem("privacy.noise", f"Expected {self.noise!r} to be aes or torch.", "Use aes.")
-        if not self.private:
+        if self.name in ("none", "clipping"):
             return
         if self.noise_multiplier is not None:
             if self.epsilon is not None:
@@ -82,8 +96,11 @@ class PrivacyConfig:
         elif self.max_epsilon is not None:
             rule = "only has a meaning with privacy.noise_multiplier."
             yield Problem("privacy.max_epsilon", rule, "Set privacy.epsilon alone.")
-        for key in ("epsilon", "max_epsilon"):
+        for key in ("epsilon", "max_epsilon", "lifetime_epsilon"):
             yield from _above(f"privacy.{key}", getattr(self, key), 0.0)
+        if self.lifetime_delta is not None and not self.delta <= self.lifetime_delta < 1.0:
+            rule = f"Expected lifetime_delta={self.lifetime_delta} in [delta, 1), delta={self.delta:g}."
+            yield Problem("privacy.lifetime_delta", rule, "Set it to null, or to at least privacy.delta.")
         if not 1e-10 <= self.delta < 1.0:
             rule = f"Expected delta={self.delta} in [1e-10, 1)."
             yield Problem("privacy.delta", rule, "Take a value well below 1 / number of units, such as 1e-5.")
@@ -124,6 +141,8 @@ class TrainingConfig:
       validation_every: steps between two looks at the validation loss.
       early_stop_delta: stop when three looks in a row improve the loss by less; null never stops. With
         privacy it needs `public_validation` or `privacy.validation_share`.
+      ladder: budgets below the declared epsilon at which the one training gives a release on its way; what is
+        bought before training is priced for the lowest of them.
     """
 
     steps: int | None = None
@@ -145,10 +164,30 @@ class TrainingConfig:
     public_validation: str | None = None
     validation_every: int = 100
     early_stop_delta: float | None = None
+    ladder: tuple[float, ...] = ()
 
     def __post_init__(self):
         if problems := list(self._problems()):
             raise InvalidInput("training", problems)
+
+    def ladder_problems(self, privacy: PrivacyConfig) -> Iterator[Problem]:
+        """Says what keeps the rungs from leading up to this budget."""
+        rungs, top = self.ladder, privacy.total_epsilon
+        if not rungs:
+            return
+        if not privacy.private:
+            rule = "has rungs of epsilon, but there is no privacy."
+            yield Problem("training.ladder", rule, "Set it to [] or take privacy=dp.")
+        elif list(rungs) != sorted(set(rungs)) or not 0.0 < rungs[0] or not rungs[-1] < top:
+            shown = ", ".join(f"{rung:g}" for rung in rungs)
+            rule = f"Expected the rungs {shown} to rise from above 0 to below privacy.epsilon={top:g}."
+            yield Problem("training.ladder", rule, "Write training=ladder privacy.epsilon=1,2,4,8.")
+        if self.early_stop_delta is not None or privacy.validation_share > 0.0:
+            rule = (
+                "does not go with looks at the loss: they are planned for one budget, and may stop below it."
+            )
+            fix = "Set training.early_stop_delta=null and privacy.validation_share=0."
+            yield Problem("training.ladder", rule, fix)
 
     def _problems(self) -> Iterator[Problem]:
         if self.steps is None and self.epochs is None:

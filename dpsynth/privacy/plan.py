@@ -20,6 +20,8 @@ from dpsynth.privacy.drafts import list_drafts, look_drafts
 __all__ = ["Plan", "PlannedEvent", "PrivacyConfig", "Request", "TrainingConfig", "TrainingPlan", "make_plan"]
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dp_accounting.dp_event import DpEvent
 
     from dpsynth.data.schema import Schema
@@ -98,6 +100,18 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A budget that a training reaches on its way, and after how many of its steps. Public."""
+
+    epsilon: float
+    steps: int
+
+    def place(self, folder: Path) -> Path:
+        """Returns where a run in `folder` puts this rung's release, unless it is the highest."""
+        return folder / f"rung-{self.epsilon:g}" / "release"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedEvent:
     """One purchase: what it may be used for, how often (once), and how noisy it is.
 
@@ -157,6 +171,7 @@ class Plan:
       epsilon: of all events composed, by PLD, at the guarantee's delta; at most the declared one.
       num_units: the schema's approximate public number of units, or None.
       request: what the generator asked for.
+      rungs: of a ladder, from the lowest to the declared epsilon; empty where there is none.
     """
 
     guarantee: Guarantee | NonPrivate
@@ -165,6 +180,7 @@ class Plan:
     epsilon: float
     num_units: int | None
     request: Request
+    rungs: tuple[Rung, ...] = ()
 
     @property
     def private(self) -> bool:
@@ -188,7 +204,9 @@ class Plan:
         """JSON-able form: the head of a ledger."""
         from dpsynth.privacy.records import event_to_dict
 
+        rungs = {"rungs": [asdict(rung) for rung in self.rungs]} if self.rungs else {}
         return {
+            **rungs,
             "guarantee": asdict(self.guarantee) | {"epsilon": _finite(self.guarantee.epsilon)},
             "private": self.private,
             "epsilon": _finite(self.epsilon),
@@ -245,9 +263,14 @@ def make_plan(
         raise InvalidInput("the plan", problems)
     unit = {"unit": schema.unit.column or "row", "max_rows": schema.unit.max_rows}
     drafts = list_drafts(privacy, schema, request, num_units)
+    if privacy.name == "encoding":
+        priced = make_plan(replace(privacy, name="dp"), training, schema, request, num_units)
+        return budget.without_private_training(priced, NonPrivate(**unit))
     drafts += look_drafts(privacy, training, request, num_units)
     if not privacy.private:
-        return budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
+        plan = budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
+        clipped = privacy.name == "clipping" and request.trains
+        return replace(plan, training=budget.clipping_alone(training, num_units)) if clipped else plan
     spends = bool(drafts) or request.trains
     guarantee = Guarantee(epsilon=privacy.total_epsilon if spends else 0.0, delta=privacy.delta, **unit)
     return budget.solve(privacy, training, guarantee, drafts, num_units, request)

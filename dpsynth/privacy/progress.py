@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -78,3 +81,16 @@ class TrainingLog:
     losses: list = field(default_factory=list)
     validation_losses: list[tuple[int, float]] = field(default_factory=list)
     conformance: Conformance | None = None
+
+
+class Clock:
+    """Wall time by stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from dpsynth.privacy.ladder import Extract
+
 __all__ = ["Release", "verify"]
 
 
@@ -38,7 +41,7 @@ class Release:
       schema: public.
       statistics: bought.
       encoder: the encoder's own facts (`to_dict`): arithmetic on schema and statistics.
-      generator: name of the method and its public settings: {"name": …, "config": {…}}.
+      generator: name of the method and its public settings: {"name": …, "config": {…}, "shaped": …}.
       weights: of the module that may be sampled again.
       synthetic: generated rows.
       seed: public.
@@ -67,25 +70,25 @@ class Release:
         encoder: Mapping[str, Any],
         generator: str,
         config: Any,
+        shaped: bool = True,
         weights: Mapping[str, torch.Tensor],
         synthetic: pd.DataFrame,
         seed: int,
-        ledger: Ledger,
+        ledger: Ledger | Extract,
         entropy: Entropy,
     ) -> Release:
         """Assembles a release and certifies it by the ledger.
 
         Args:
           config: the generator's public settings, a dataclass or a mapping.
+          shaped: the generator was made as for privacy, whatever is promised.
           ledger: every event that was charged must be finished.
         Raises:
           GuaranteeVoid: the ledger has an open event, or something is not on the allow-list.
         """
-        open_events = [
-            record["event"]
-            for record in ledger.records
-            if record["kind"] == "charge" and not ledger.is_finished(record["event"])
-        ]
+        finished = {record["event"] for record in ledger.records if record["kind"] == "finish"}
+        charged = [record["event"] for record in ledger.records if record["kind"] == "charge"]
+        open_events = [event for event in charged if event not in finished]
         if open_events:
             raise GuaranteeVoid(f"{open_events[0]!r} is not finished; resume the run before releasing.")
         settings = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else dict(config)
@@ -93,7 +96,7 @@ class Release:
             schema=schema,
             statistics=statistics,
             encoder=_plain("encoder", encoder),
-            generator=_plain("generator", {"name": generator, "config": settings}),
+            generator=_plain("generator", {"name": generator, "config": settings, "shaped": shaped}),
             weights=_tensors(weights),
             synthetic=synthetic,
             seed=int(seed),
@@ -105,6 +108,11 @@ class Release:
     @property
     def private(self) -> bool:
         return bool(self.certificate["private"])
+
+    @property
+    def shaped(self) -> bool:
+        """Whether its generator was made as for privacy."""
+        return bool(self.generator.get("shaped", self.certificate["delta"] is not None))
 
     @property
     def claim(self) -> str:
@@ -137,6 +145,12 @@ class Release:
         hashes = {name: file_digest(folder / name) for name in FILES}
         _write_json(folder / CERTIFICATE, {**self.certificate, "files": hashes})
         return folder
+
+    def save_whole(self, place: Path) -> None:
+        """Writes the release into a new folder in one step: a killed run leaves all of it, or nothing."""
+        partial = place.with_name(f"{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        self.save(partial).replace(place)
 
     @classmethod
     def load(cls, folder: str | Path) -> Release:

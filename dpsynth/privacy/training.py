@@ -240,6 +240,8 @@ def _run(
     step.optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(plan.sample_rate))
     step.conformance.num_units = len(store)
     losses, done, began = [], start, time.perf_counter()
+    if checkpoint and checkpoint.due(done, plan.steps):
+        checkpoint.save(done, objective, parts, receipt, plan)
     try:
         while done < plan.steps and not stopping.stopped:
             rates.set(done)

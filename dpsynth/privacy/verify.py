@@ -110,21 +110,48 @@ def _content_checks(
     yield Check(
         name="finished", passed=not left, detail=f"open: {left}" if left else f"{len(charged)} events"
     )
-    wrong = list(_statement_faults(certificate, plan, void, schema))
+    selection = records[0].get("selection")
+    wrong = list(_statement_faults(certificate, plan, void, schema, selection))
     yield Check(
         name="statement", passed=not wrong, detail=" ".join(wrong) or "certificate, plan, schema agree"
     )
     wrong = list(_parameter_faults(plan, facts, schema))
     yield Check(name="parameters", passed=not wrong, detail=" ".join(wrong) or "noise as planned everywhere")
     yield _epsilon_check(certificate, records)
+    if selection:
+        yield _selection_check(certificate, records, selection)
+
+
+def _selection_check(
+    certificate: Mapping[str, Any], records: Sequence[Mapping[str, Any]], selection: Mapping[str, Any]
+) -> Check:
+    """Computes again what choosing this release among trials costs."""
+    from dpsynth.privacy.selection import Trials, selection_epsilon
+
+    own = [event["event"] for event in records[0]["plan"]["events"]]
+    runs = [[event_from_dict(event) for event in run] for run in selection["runs"]]
+    found = selection_epsilon(runs, selection["delta"], Trials(**selection["trials"]))
+    stated, delta = certificate["epsilon"], records[0]["plan"]["guarantee"]["delta"]
+    passed = (
+        own in selection["runs"] and stated is not None and found <= stated and selection["delta"] == delta
+    )
+    detail = f"best of a random number of {len(runs) // 2 or 1} configurations: {found} of {stated}"
+    return Check(name="selection", passed=passed, detail=detail)
 
 
 def _statement_faults(
-    certificate: Mapping[str, Any], plan: Mapping[str, Any], void: Sequence[str], schema: Schema
+    certificate: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    void: Sequence[str],
+    schema: Schema,
+    selection: Mapping[str, Any] | None = None,
 ) -> Iterator[str]:
     guarantee = plan["guarantee"]
-    if certificate["claim"] != claim(plan, void):
-        yield f"The claim is {certificate['claim']!r}, the ledger supports {claim(plan, void)!r}."
+    supported = claim(plan, void, selection)
+    if selection:
+        guarantee = {**guarantee, "epsilon": selection["epsilon"]}
+    if certificate["claim"] != supported:
+        yield f"The claim is {certificate['claim']!r}, the ledger supports {supported!r}."
     for key in ("unit", "max_rows", "neighbours", "epsilon"):
         if certificate[key] != guarantee[key]:
             yield f"{key} is {certificate[key]!r}, the plan has {guarantee[key]!r}."

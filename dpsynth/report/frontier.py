@@ -95,6 +95,8 @@ def make_frontier(table: pd.DataFrame, metric: str) -> Frontier:
     columns = ["generator", "epsilon", "mean", "lower", "upper", "num_seeds"]
     points = pd.DataFrame(rows, columns=columns)
     interval = f"{CONFIDENCE:.0%} intervals {', else '.join(sorted(kinds))}" if kinds else "no intervals"
+    if "ladder" in runs and runs["ladder"].any():
+        interval += "; ladder: one training, one noise multiplier for all its ε"
     return Frontier(
         metric=metric,
         points=points,

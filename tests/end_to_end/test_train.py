@@ -272,6 +272,41 @@ def test_a_run_that_is_killed_in_training_goes_on_and_pays_once(table, here):
     verify(point.release)
 
 
+def test_a_ladder_gives_the_whole_curve_from_one_run(table, here, monkeypatch, capsys):
+    words = ["training=ladder", "privacy.epsilon=1,4,8", "generator=tvae", *table, *QUICK]
+    words += ["training.steps=20", "training.sample_rate=0.2", "num_rows=200", "generator.size=small"]
+    words += ["generator.anchor_steps=2", "generator.warm_steps=2", "generator.fit_pool=2000"]
+    assert call(*words, monkeypatch=monkeypatch) == 0
+    out, runs = capsys.readouterr().out, runs_of(here)
+    top = next(run for run in runs if run.data.tags["dpsynth.kind"] == "run")
+    rungs = [run for run in runs if run.data.tags["dpsynth.kind"] == "rung"]
+    assert {run.data.tags["dp.claim"] for run in rungs} == {
+        "epsilon=1, delta=1e-05",
+        "epsilon=4, delta=1e-05",
+    }
+    assert all(run.data.tags["mlflow.parentRunId"] == top.info.run_id for run in rungs)
+    assert all("internal/tstr_auc_logistic" in run.data.metrics for run in runs)
+    assert len({run.data.params["ladder.noise_multiplier"] for run in runs}) == 1
+    (path,) = here.glob("outputs/*/*/result.json")
+    points = collect(path.parent.parent)
+    assert [point.epsilon for point in points] == [1.0, 4.0, 8.0]
+    for point in points:
+        assert verify(point.release).passed and f"epsilon={point.epsilon:g}," in verify(point.release).claim
+    frontier = path.parent / "frontier" / "frontier.html"
+    assert "one noise multiplier" in frontier.read_text(encoding="utf-8")
+    assert "costs the\nepsilon of the highest: epsilon=8" in out
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_the_epsilons_of_a_ladder_are_no_axis_of_a_sweep(flags):
+    from experiments.overrides import spell_out
+
+    words = [*flags, "training=ladder", "privacy.epsilon=1,2,4", "seed=0,1"]
+    spelled = [*flags, "training=ladder", "training.ladder=[1,2]", "privacy.epsilon=4", "seed=0,1"]
+    assert spell_out(words) == spelled
+    assert spell_out(["-m", "privacy.epsilon=1,2"]) == ["-m", "privacy.epsilon=1,2"]
+
+
 @pytest.mark.parametrize(
     "preset", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 )

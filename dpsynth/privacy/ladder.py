@@ -1,0 +1,118 @@
+"""A ladder: one training, and a release at each budget that it reaches on its way.
+
+What a rung releases is a function of the events before training and of the first steps of the training, at
+the one noise multiplier that the plan solved for the highest rung. The states come from one trajectory, so
+publishing several rungs costs what the highest of them costs: the others are on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.privacy.plan import Plan, Rung, TrainingConfig, TrainingPlan
+from dpsynth.privacy.records import START, line_hash
+
+if TYPE_CHECKING:
+    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.privacy.release import Release
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The part of a ledger that a rung is made of; read-only, and shaped like a ledger."""
+
+    records: list[dict[str, Any]]
+
+
+def kept_states(folder: Path, plan: Plan) -> Mapping[int, Path]:
+    """Returns where the states of the rungs below the highest are kept, by steps done."""
+    return {rung.steps: folder / f"step-{rung.steps}.ckpt" for rung in plan.rungs[:-1]}
+
+
+def rung_plan(plan: Plan, rung: Rung) -> Plan:
+    """Returns the plan of a run that stops at this rung: the same noise, fewer steps, a lower epsilon.
+
+    Edge cases: a rung that no step reaches has no training event; it is made from what was bought before.
+    """
+    from dpsynth.privacy import accounting
+    from dpsynth.privacy.budget import training_event
+
+    training = replace(plan.training, steps=rung.steps) if rung.steps else None
+    events = [event for event in plan.events if event.stage != "training"]
+    events += [training_event(training)] if training else []
+    composed = accounting.Ingredients.of(event.event for event in events)
+    return replace(
+        plan,
+        guarantee=replace(plan.guarantee, epsilon=rung.epsilon),
+        events=tuple(events),
+        training=training,
+        epsilon=accounting.pld_epsilon(composed, plan.guarantee.delta),
+    )
+
+
+def extract(records: Sequence[Mapping[str, Any]], plan: Plan, rung: Rung) -> Extract:
+    """Returns the ledger of a run that stopped at this rung, with the real one's id, stamps and order."""
+    stopped = rung_plan(plan, rung)
+    planned = {event.name for event in stopped.events}
+    extracted, previous = [], START
+    for record in records:
+        body = {key: value for key, value in record.items() if key != "hash"}
+        if body["kind"] == "plan":
+            body["plan"] = stopped.to_dict()
+        elif body.get("event", next(iter(planned))) not in planned:
+            continue
+        if body["kind"] == "finish" and body["event"] == "training":
+            body["digest"] = None  # of the highest rung's weights
+        body |= {"index": len(extracted), "previous": previous}
+        previous = line_hash(body)
+        extracted.append({**body, "hash": previous})
+    return Extract(extracted)
+
+
+def restore(
+    objective: Any, state: Path, constants: TrainingPlan, config: TrainingConfig, ledger: Ledger
+) -> None:
+    """Puts an objective where the training was after a rung's steps, weight averages applied.
+
+    Raises:
+      GuaranteeVoid: the state belongs to another ledger or plan.
+    """
+    from dpsynth.privacy.checkpoint import Checkpoint
+    from dpsynth.privacy.schedule import WeightAverage
+
+    found = Checkpoint(path=state).read(ledger.id, constants)
+    objective.load_state(found["objective"])
+    average = WeightAverage(objective, config.ema_decay)
+    average.load_state(found["parts"]["average"])
+    average.apply()
+
+
+def climb(
+    make: Callable[[Extract], Release],
+    objective: Any,
+    plan: Plan,
+    config: TrainingConfig,
+    ledger: Ledger,
+    folder: Path,
+) -> tuple[Release, ...]:
+    """Writes the releases below the highest, from the states that were kept; rungs that exist stay.
+
+    Args:
+      make: makes a release from the objective's present state, certified by the ledger that it is given.
+      plan: with the divisor of its training filled in.
+    """
+    from dpsynth.privacy.release import Release
+
+    states, releases = kept_states(folder, plan), []
+    for rung in plan.rungs[:-1]:
+        place = rung.place(folder)
+        if not place.exists():
+            restore(objective, states[rung.steps], plan.training, config, ledger)
+            make(extract(ledger.records, plan, rung)).save_whole(place)
+        releases.append(Release.load(place))
+    for state in states.values():
+        state.unlink(missing_ok=True)
+    return tuple(releases)

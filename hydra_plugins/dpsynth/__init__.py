@@ -1,0 +1,1 @@
+"""What dpsynth adds to Hydra; Hydra finds it by the name of the folder above."""
