@@ -20,7 +20,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,39 +35,12 @@ SECTIONS = {
     "data": ("dpsynth.data.datasets", "DataConfig"),
     "privacy": ("dpsynth.privacy.configs", "PrivacyConfig"),
     "training": ("dpsynth.privacy.configs", "TrainingConfig"),
+    "sweep": ("dpsynth.privacy.configs", "SweepConfig"),
     "evaluation": ("dpsynth.evaluation.metrics", "EvaluationConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
 # Changing these does not change what a run computes, so they do not tell one run from another.
 _NOT_IDENTITY = ("tracking", "sweep")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepConfig:
-    """How a multirun treats its points.
-
-    Args:
-      resume: folder of an earlier sweep. Points that finished there are not run again, and a half-trained one
-        continues from its checkpoint. None starts afresh.
-      selection: "none" runs every point; "private" runs a secret random number of trials, each a point drawn
-        at random, and releases the best one alone, at a cost that counts the choice.
-      mean_trials, shape, distribution: of the number of trials; see `dpsynth.privacy.selection.Trials`.
-      trial: its number; set by the process that draws the trials.
-    """
-
-    resume: str | None = None
-    selection: Literal["none", "private"] = "none"
-    mean_trials: float = 10.0
-    shape: float = 1.0
-    distribution: Literal["negative_binomial", "poisson"] = "negative_binomial"
-    trial: int | None = None
-
-    def __post_init__(self):
-        least = 1.0 if self.distribution == "negative_binomial" else 0.0
-        if not (self.mean_trials >= least and self.mean_trials > 0.0):
-            raise ValueError(f"Expected sweep.mean_trials={self.mean_trials} of at least {least:g}, above 0.")
-        if not self.shape > -1.0:
-            raise ValueError(f"Expected sweep.shape={self.shape} above -1; 1 is geometric, 0 logarithmic.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +62,7 @@ class RunConfig:
     training: Any
     evaluation: Any
     tracking: Any
-    sweep: SweepConfig
+    sweep: Any
     seed: int = 0
     holdout_share: float = 0.2
     num_rows: int | None = None
@@ -349,15 +322,14 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
     plain = {str(key): value for key, value in node.items()}
-    groups = {*SECTIONS, "generator", "sweep"}
+    groups = {*SECTIONS, "generator"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)
     sections = {key: parse_group(key, plain.get(key), problems) for key in SECTIONS}
     _check_schema(sections["data"], problems)
-    sweep = _section(SweepConfig, plain.get("sweep", {}), "sweep", problems)
     if sections["training"] is not None and sections["privacy"] is not None:
         problems.extend(sections["training"].ladder_problems(sections["privacy"]))
     name, generator = _generator(plain.get("generator"), problems, light)
     if problems:
         raise InvalidInput(SUBJECT, problems)
-    return RunConfig(**sections, sweep=sweep, generator_name=name, generator=generator, **vars(top))
+    return RunConfig(**sections, generator_name=name, generator=generator, **vars(top))

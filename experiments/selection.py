@@ -70,8 +70,6 @@ def _trials(config: RunConfig) -> Any:
 
 def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     """States what showing the best trial costs: each configuration's events, and the event of its score."""
-    from dp_accounting import dp_event
-
     from dpsynth import pipeline
     from dpsynth.data.datasets import load_schema
     from dpsynth.privacy.records import event_from_dict, event_to_dict
@@ -95,7 +93,7 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
             raise InvalidInput("sweep.selection=private", dict.fromkeys(problems))
         plan = pipeline.plan(schema, recipe_of(config))
         runs.append([event_to_dict(event.event) for event in plan.events])
-        runs.append([event_to_dict(dp_event.GaussianDpEvent(score_noise(config)))])
+        runs.append([{"type": "gaussian", "noise_multiplier": score_noise(config)}])
     delta = max(config.privacy.delta for config in configs)
     unique = [json.loads(text) for text in dict.fromkeys(json.dumps(run) for run in runs)]
     trials = _trials(configs[0])

@@ -1,4 +1,4 @@
-"""What the user declares about privacy and training: the groups conf/privacy and conf/training."""
+"""What the user declares about privacy, training and sweeps: conf/privacy, conf/training, `sweep`."""
 
 from __future__ import annotations
 
@@ -224,6 +224,34 @@ class TrainingConfig:
                 yield Problem(
                     f"training.{key}", f"Expected {getattr(self, key)} in [0, 1).", "It is a fraction."
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """How a multirun treats its points.
+
+    Args:
+      resume: folder of an earlier sweep. Points that finished there are not run again, and a half-trained one
+        continues from its checkpoint. None starts afresh.
+      selection: "none" runs every point; "private" runs a secret random number of trials, each a point drawn
+        at random, and releases the best one alone, at a cost that counts the choice.
+      mean_trials, shape, distribution: of the number of trials; see `dpsynth.privacy.selection.Trials`.
+      trial: its number; set by the process that draws the trials.
+    """
+
+    resume: str | None = None
+    selection: Literal["none", "private"] = "none"
+    mean_trials: float = 10.0
+    shape: float = 1.0
+    distribution: Literal["negative_binomial", "poisson"] = "negative_binomial"
+    trial: int | None = None
+
+    def __post_init__(self):
+        least = 1.0 if self.distribution == "negative_binomial" else 0.0
+        if not (self.mean_trials >= least and self.mean_trials > 0.0):
+            raise ValueError(f"Expected sweep.mean_trials={self.mean_trials} of at least {least:g}, above 0.")
+        if not self.shape > -1.0:
+            raise ValueError(f"Expected sweep.shape={self.shape} above -1; 1 is geometric, 0 logarithmic.")
 
 
 def _above(where: str, value: Any, bound: float, closed: bool = False) -> Iterator[Problem]:

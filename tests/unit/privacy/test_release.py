@@ -82,7 +82,7 @@ def test_what_is_loaded_is_what_was_saved(saved):
     loaded = Release.load(saved)
     assert loaded.schema == SCHEMA and loaded.private
     assert loaded.weights["decoder.weight"].tolist() == [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
-    assert loaded.generator == {"name": "tvae", "config": {"width": 8}}
+    assert loaded.generator == {"name": "tvae", "config": {"width": 8}, "shaped": True}
     assert loaded.synthetic.to_dict("list") == {"age": [1, 2], "sex": ["f", "m"]}
     assert loaded.statistics.fine["age"].counts.shape == (10,)
 
