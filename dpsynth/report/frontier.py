@@ -146,7 +146,7 @@ def default_metrics(table: pd.DataFrame) -> list[str]:
     present = list(dict.fromkeys(table.loc[table["value"].notna(), "metric"]))
     first = ["tstr_auc_boosting", "tstr_r2_boosting", "tv_2way", "tv_1way", "tv_3way_target"]
     shown = [name for name in first if name in present]
-    skipped = ("trtr_", "valid_")
+    skipped = ("trtr_", "valid_", "real_", "acf_gap_lag_")
     endings = ("_holdout", "_baseline", "_max")
     rest = [n for n in present if not n.startswith(skipped) and not n.endswith(endings)]
     return shown + [name for name in rest if name not in shown]

@@ -17,12 +17,14 @@ from dpsynth.report.html import render_html
 from dpsynth.report.material import Material, ReportConfig, picture
 from dpsynth.report.pdf import render_pdf
 from dpsynth.report.release_files import read_release
+from dpsynth.report.sequences import sequences_section
 
 _PARTS = (
     sections.claim_section,
     sections.ledger_section,
     sections.utility_section,
     sections.fidelity_section,
+    sequences_section,
     comparisons.columns_section,
     comparisons.pairs_section,
     comparisons.correlation_section,

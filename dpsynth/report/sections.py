@@ -99,7 +99,9 @@ def fidelity_section(material: Material, config: ReportConfig) -> Section | None
     if material.evaluation is not None:
         rows = []
         for metric in material.evaluation.metrics:
-            if metric.name.startswith(("tstr_", "trtr_")) or metric.name.endswith(("_holdout", "_baseline")):
+            if metric.name.startswith(("tstr_", "trtr_", "real_")):
+                continue
+            if metric.name.endswith(("_holdout", "_baseline")):
                 continue
             twin = material.evaluation.get(names.real_rows_name(metric.name) or "")
             reached = names.real_rows_value(metric.name) if twin is None else twin.value

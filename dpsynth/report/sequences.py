@@ -12,6 +12,8 @@ from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.panel import Panel, make_panel
 from dpsynth.evaluation.plots import COLOURS, INK, REAL, REAL_EDGE, new_axes, png, shortened, title
 from dpsynth.evaluation.sequences import autocorrelations
+from dpsynth.report.document import Picture, Section
+from dpsynth.report.material import Material, ReportConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +35,22 @@ def sequence_pictures(
     if schema.sequence.min_length < schema.sequence.max_length:
         figures["sequence_lengths"] = lengths(made, true)
     return {name: png(figure) for name, figure in figures.items() if figure is not None}
+
+
+_ALT = {
+    "sequence_paths": "Some real and some synthetic sequences of each feature, with their mean",
+    "sequence_acf": "Autocorrelation by lag of each feature, real and synthetic",
+    "sequence_lengths": "Shares of sequence lengths, real and synthetic",
+}
+
+
+def sequences_section(material: Material, config: ReportConfig) -> Section | None:
+    """Sample paths, autocorrelations and lengths; only for sequences, and beside real ones."""
+    if material.schema.sequence is None or material.real is None:
+        return None
+    pictures = sequence_pictures(material.synthetic, material.real, material.schema, config.seed)
+    blocks = [Picture(png=content, alt=_ALT[name]) for name, content in pictures.items()]
+    return Section(title="Sequences", blocks=blocks) if blocks else None
 
 
 def paths(made: Panel, true: Panel, seed: int = 0, num: int = 12) -> Figure | None:

@@ -4,6 +4,7 @@ import pytest
 
 from dpsynth.evaluation.metrics import EvaluationConfig, evaluate
 from dpsynth.report import names
+from tests.support import panels
 
 
 def test_every_metric_has_words_and_its_reference_exists(schema, make_table):
@@ -30,3 +31,14 @@ def test_distances_are_better_when_lower(name):
 
 def test_unknown_names_stay_as_they_are():
     assert names.label("my_own") == "my_own" and names.real_rows_name("my_own") is None
+
+
+def test_metrics_of_sequences_have_words_and_stand_beside_what_real_sequences_reach():
+    config = EvaluationConfig(num_bootstraps=0, models=())
+    parts = [panels.panel(60, seed=seed) for seed in (1, 2, 3)]
+    found = evaluate(*parts, panels.SCHEMA, config, 0)
+    own = [name for name in found if names.real_rows_name(name) in found and not name.startswith("tv_")]
+    assert {"acf_gap", "acf_gap_lag_2", "length_tv", "transition_tv", "tstr_last_step_r2"} <= set(own)
+    labels = [names.label(name) for name in found]
+    assert not [label for label in labels if "_" in label] and len(set(labels)) == len(labels)
+    assert not names.higher_is_better("length_tv") and not names.higher_is_better("sequence_propensity_auc")
