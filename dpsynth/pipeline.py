@@ -173,6 +173,8 @@ def _request(schema: Schema, recipe: Recipe) -> Request:
         measures = method.measures_with(recipe.settings)
     rounds = method.rounds(recipe.settings, schema, private=private) if hasattr(method, "rounds") else None
     refines = questions and rounds is None and getattr(method, "refines", True)
+    if getattr(recipe.settings, "adaptive_rounds", None) == 0:  # the first set alone
+        refines = False
     return Request(
         trains=trains,
         measures=measures,

@@ -74,7 +74,11 @@ def main(node: DictConfig) -> None:
             figures += found
             print(aligned([figure.cells() for figure in found]), flush=True)
             for figure in found:
-                tracker.metric(f"{seen}/{figure.row}/{_metric_name(figure.name)}", figure.value)
+                name = f"{seen}/{figure.row}/{_metric_name(figure.name)}"
+                tracker.metric(name, figure.value)
+                if figure.low is not None and request.suite.name == "utility":  # intervals over noise draws
+                    tracker.metric(f"{name}/low", figure.low)
+                    tracker.metric(f"{name}/high", figure.high)
         missed = [figure for figure in figures if figure.met is False]
         table = aligned([figure.cells() for figure in figures]) if figures else ""
         tracker.text("\n".join([table, *lines]), "benchmark.txt")

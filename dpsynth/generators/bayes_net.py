@@ -28,8 +28,8 @@ class Config:
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which weights of released rows are fitted to all that was bought; 0 releases
         rows of the tree as they come.
-      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
-        in others, where pairs are refined by what was bought anyway).
+      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
+        are refined by what was bought anyway; 0: neither).
     """
 
     sampling_batch_size: int = 50_000

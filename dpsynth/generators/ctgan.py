@@ -55,15 +55,16 @@ class Config:
       log_frequency: draw the conditions of training by log(1 + rows); without privacy only.
       batch_size: of the generator's steps and, without privacy, of the critic's.
       sampling_batch_size: rows made at once.
-      adversarial_weight: of the critic's scores, and of the conditions, in the generator's loss.
+      adversarial_weight: of the critic's scores, and of the conditions, in the generator's loss. With
+        privacy, 0 trains no critic, and the whole budget buys histograms.
       anchor_weight: of bought joint histograms beside them; 0 buys none. With privacy only, as all that
         follow.
       anchor_steps, anchor_batch_size, anchor_learning_rate: of the generator's fit to these histograms before
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
-      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
-        in others, where pairs are refined by what was bought anyway).
+      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
+        are refined by what was bought anyway; 0: neither).
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -106,6 +107,7 @@ class Config:
             (all(count > 0 for count in counts), "Expected critic_steps and batch sizes above 0."),
             (self.weight_decay >= 0, f"Expected weight_decay={self.weight_decay} of at least 0."),
             (all(weight >= 0 for weight in weights), "Expected weights and anchor_steps of at least 0."),
+            (max(weights[:2]) > 0, "Expected adversarial_weight or anchor_weight above 0."),
             (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
             (self.gradient_penalty >= 0, "Expected gradient_penalty of at least 0."),
             (self.weight_bound > 0, f"Expected weight_bound={self.weight_bound} above 0."),
@@ -205,6 +207,11 @@ class Generator:
     trains: ClassVar[bool] = True
 
     @classmethod
+    def trains_with(cls, config: Config, *, private: bool) -> bool:
+        """Whether anything is trained on units."""
+        return not private or config.adversarial_weight > 0
+
+    @classmethod
     def encoder(
         cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
     ) -> TableEncoder:
@@ -226,7 +233,7 @@ class Generator:
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder, layout = config.resolved(private), encoder, encoder.layout
-        self.seed = seed
+        self.seed, self.trains = seed, self.trains_with(config, private=private)
         columns = [cells.column for cells in statistics.domain.cells]
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)

@@ -33,8 +33,8 @@ class Config:
       anchor_ema_decay: of the average of weights.
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which the weights of released rows are fitted; 0 releases them as they come.
-      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
-        in others, where pairs are refined by what was bought anyway).
+      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
+        are refined by what was bought anyway; 0: neither).
     """
 
     width: int = 256

@@ -55,10 +55,11 @@ class Config:
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
-      adaptive_rounds: that choose pairs of columns by what is known worst so far (None: 4 in wide tables, 0
-        in others, where pairs are refined by what was bought anyway).
+      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
+        are refined by what was bought anyway; 0: neither).
       anchor_every: private steps per anchoring step while training.
       warm_steps: of the encoder, on rows of the anchored decoder, before private training; free.
+      dp_sgd: train on units; without, the whole budget buys histograms and the decoder follows them alone.
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -80,6 +81,7 @@ class Config:
     adaptive_rounds: int | None = None
     anchor_every: int = 5
     warm_steps: int = 200
+    dp_sgd: bool = True
 
     def __post_init__(self) -> None:
         dims = (self.embedding_dim or 1, *(self.encoder_dims or ()), *(self.decoder_dims or ()))
@@ -99,6 +101,7 @@ class Config:
             (self.anchor_batch_size > 1, "Expected anchor_batch_size above 1."),
             (self.anchor_learning_rate > 0, "Expected anchor_learning_rate above 0."),
             (self.anchor_every > 0, f"Expected anchor_every={self.anchor_every} above 0."),
+            (self.dp_sgd or self.anchor_weight > 0, "Expected dp_sgd=true or anchor_weight above 0."),
         )
 
     def encoding(self, private: bool) -> Literal["bins", "modes"]:
@@ -169,6 +172,11 @@ class Generator:
     trains: ClassVar[bool] = True
 
     @classmethod
+    def trains_with(cls, config: Config, *, private: bool) -> bool:
+        """Whether anything is trained on units."""
+        return not private or config.dp_sgd
+
+    @classmethod
     def encoder(
         cls, config: Config, schema: Schema, statistics: Statistics, *, private: bool
     ) -> TableEncoder:
@@ -190,6 +198,7 @@ class Generator:
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
+        self.trains = self.trains_with(config, private=private)
         self.segments = Segments(encoder.layout)
         self.anchor = make_anchor(encoder.layout, statistics, private=private)
         self._widths = config.widths(private)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from experiments.benchmarks.harness import Figure, checked_names
 
-ROWS = ("auc", "tv_1way", "tv_2way", "seconds")
-_METRICS = {"tstr_auc_boosting": "auc", "tv_1way": "tv_1way", "tv_2way": "tv_2way"}
+ROWS = ("auc", "tv_1way", "tv_2way", "tv_3way", "seconds")
+_METRICS = {
+    "tstr_auc_boosting": "auc",
+    "tv_1way": "tv_1way",
+    "tv_2way": "tv_2way",
+    "tv_3way_target": "tv_3way",
+}
+ABLATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "no anchoring": {"ctgan": {"anchor_weight": 0.0}, "tvae": {"anchor_weight": 0.0}},
+    "no fitting": {name: {"fit_pool": 0} for name in ("ctgan", "tvae", "marginal_net", "bayes_net")},
+    "no adaptivity": {
+        name: {"adaptive_rounds": 0} for name in ("ctgan", "tvae", "marginal_net", "bayes_net")
+    },
+    "no DP-SGD": {"ctgan": {"adversarial_weight": 0.0}, "tvae": {"dp_sgd": False}},
+}
+_STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided 95 % quantiles by number of draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +41,8 @@ class Settings:
       path: a local file of it.
       generators: methods to compare.
       epsilons: declared budgets.
+      ablated: methods that are measured again without each of their parts (`ABLATIONS`).
+      marginals_shares: of the budget, for these methods' joint histograms; each is measured too.
       draws: noise draws of each point; split, weights and latents are the same.
       holdout_share, delta, threads: as in a run.
     """
@@ -31,8 +50,18 @@ class Settings:
     name: str = "utility"
     data: str = "adult"
     path: str | None = None
-    generators: tuple[str, ...] = ("independent", "bayes_net", "marginal_net", "ctgan", "tvae")
+    generators: tuple[str, ...] = (
+        "independent",
+        "gaussian_copula",
+        "bayes_net",
+        "aim",
+        "marginal_net",
+        "ctgan",
+        "tvae",
+    )
     epsilons: tuple[float, ...] = (1.0, 10.0)
+    ablated: tuple[str, ...] = ("ctgan", "tvae")
+    marginals_shares: tuple[float, ...] = ()
     draws: int = 3
     holdout_share: float = 0.2
     delta: float = 1e-5
@@ -45,7 +74,7 @@ def checked_rows(rows: Any) -> tuple[str, ...]:
 
 
 def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, list[Figure] | str]]:
-    """Runs every point; yields its figures: mean, least and largest over the noise draws."""
+    """Runs every point; yields its figures: mean and interval over the noise draws."""
     import torch
 
     from dpsynth.data.datasets import DataConfig, load
@@ -56,25 +85,58 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     frame, schema = load(config)
     train, test = split(frame, schema, settings.holdout_share, seed=0)
     for epsilon in settings.epsilons:
-        for generator in settings.generators:
-            found = [_point(train, test, schema, generator, epsilon, settings) for _ in range(settings.draws)]
-            yield f"{generator}", [_figure(row, generator, epsilon, found) for row in rows]
+        for arm in arms(settings):
+            if arm.generator == "aim" and find_spec("mbi") is None:
+                yield arm.name, "mbi is not installed: pip install 'dpsynth[marginal]'"
+                continue
+            found = [_point(train, test, schema, arm, epsilon, settings) for _ in range(settings.draws)]
+            yield arm.name, [_figure(row, arm.name, epsilon, found) for row in rows if row in found[0]]
 
 
-def _figure(row: str, generator: str, epsilon: float, found: list[dict[str, float]]) -> Figure:
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One method with settings that differ from its defaults."""
+
+    name: str
+    generator: str
+    settings: Mapping[str, Any]
+    marginals_share: float | None = None
+
+
+def arms(settings: Settings) -> list[Arm]:
+    """What is compared at each budget: methods, then the ablated ones without each part."""
+    listed = [Arm(name=name, generator=name, settings={}) for name in settings.generators]
+    for name in settings.ablated:
+        listed += [
+            Arm(name=f"{name}, {without}", generator=name, settings=changes[name])
+            for without, changes in ABLATIONS.items()
+            if name in changes
+        ]
+        listed += [
+            Arm(name=f"{name}, marginals share {share:g}", generator=name, settings={}, marginals_share=share)
+            for share in settings.marginals_shares
+        ]
+    return listed
+
+
+def _figure(row: str, name: str, epsilon: float, found: list[dict[str, float]]) -> Figure:
+    """Mean over noise draws, with its 95 % interval by Student's t; of one draw, no interval."""
     values = [figures[row] for figures in found]
+    mean, reach = statistics.fmean(values), None
+    if len(values) > 1:
+        reach = _STUDENT.get(len(values), 2.571) * statistics.stdev(values) / math.sqrt(len(values))
     return Figure(
         row=row,
-        name=f"{generator} epsilon={epsilon:g}",
-        value=sum(values) / len(values),
+        name=f"{name} epsilon={epsilon:g}",
+        value=mean,
         unit="s" if row == "seconds" else "",
-        low=min(values),
-        high=max(values),
+        low=None if reach is None else mean - reach,
+        high=None if reach is None else mean + reach,
     )
 
 
 def _point(
-    train: Any, test: Any, schema: Any, generator: str, epsilon: float, settings: Settings
+    train: Any, test: Any, schema: Any, arm: Arm, epsilon: float, settings: Settings
 ) -> dict[str, float]:
     """One run under fresh noise, and its figures; internal."""
     from dpsynth.data.table import PrivateTable
@@ -84,9 +146,11 @@ def _point(
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
     recipe = Recipe(
-        generator=generator,
-        settings=load_generator(generator).Config(),
-        privacy=PrivacyConfig(epsilon=epsilon, delta=settings.delta),
+        generator=arm.generator,
+        settings=load_generator(arm.generator).Config(**arm.settings),
+        privacy=PrivacyConfig(
+            epsilon=epsilon, delta=settings.delta, marginals_share=arm.marginals_share or 0.0
+        ),
         training=TrainingConfig(threads=settings.threads),
     )
     start = time.perf_counter()
@@ -95,4 +159,5 @@ def _point(
     seconds = time.perf_counter() - start
     config = EvaluationConfig(models=("boosting",), propensity=False, num_bootstraps=20)
     found = evaluate(release.synthetic, train, test, schema, config, seed=0)
-    return {short: found[name].value for name, short in _METRICS.items()} | {"seconds": seconds}
+    figures = {short: found[name].value for name, short in _METRICS.items() if name in found}
+    return figures | {"seconds": seconds}

@@ -1,0 +1,80 @@
+"""The utility suite: its arms, its intervals, and one small run that ends in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from joints import SCHEMA, make_table
+from scipy import stats
+
+from dpsynth.data import datasets
+from dpsynth.generators.base import load_generator
+from experiments.benchmarks import utility
+
+
+def test_every_ablation_is_a_setting_of_its_generator_and_changes_it():
+    for changes in utility.ABLATIONS.values():
+        for name, settings in changes.items():
+            config = load_generator(name).Config
+            changed = config(**settings)
+            assert changed != config()
+            assert set(settings) <= {field.name for field in dataclasses.fields(config)}
+
+
+@pytest.mark.parametrize("name", ["ctgan", "tvae"])
+def test_each_ablation_changes_what_is_bought_or_trained(name):
+    """By the plan alone: no joint histograms; none in a second round; nothing trained."""
+    from dpsynth.pipeline import Recipe, plan
+    from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+
+    schema = dataclasses.replace(SCHEMA, num_units=1_000)
+
+    def events(**settings):
+        recipe = Recipe(
+            generator=name,
+            settings=load_generator(name).Config(**settings),
+            privacy=PrivacyConfig(),
+            training=TrainingConfig(steps=5, epochs=None),
+        )
+        return [event.name for event in plan(schema, recipe).events]
+
+    changed = {key: events(**arms[name]) for key, arms in utility.ABLATIONS.items()}
+    both = ["marginals", "marginals/refined"]
+    assert events() == changed["no fitting"] == ["columns/histograms", *both, "training"]
+    assert changed["no anchoring"] == ["columns/histograms", "training"]
+    assert changed["no adaptivity"] == ["columns/histograms", "marginals", "training"]
+    assert changed["no DP-SGD"] == ["columns/histograms", *both]
+
+
+def test_intervals_are_students_over_draws():
+    draws = [{"auc": value} for value in (0.90, 0.91, 0.92)]
+    figure = utility._figure("auc", "tvae", 1.0, draws)
+    reach = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
+    assert (figure.value, figure.low, figure.high) == pytest.approx(
+        (0.91, 0.91 - reach, 0.91 + reach), abs=1e-5
+    )
+    assert utility._figure("auc", "tvae", 1.0, draws[:1]).low is None
+    for num, quantile in utility._STUDENT.items():
+        assert quantile == pytest.approx(stats.t.ppf(0.975, num - 1), abs=1e-3)
+
+
+def test_arms_are_the_generators_and_then_what_is_left_out():
+    settings = utility.Settings(
+        generators=("independent", "tvae"), ablated=("tvae",), marginals_shares=(0.5,)
+    )
+    names = [arm.name for arm in utility.arms(settings)]
+    assert names[:2] == ["independent", "tvae"]
+    assert names[2:6] == [f"tvae, {without}" for without in utility.ABLATIONS]
+    assert names[6:] == ["tvae, marginals share 0.5"]
+
+
+def test_a_small_run_measures_every_row(monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda config: (make_table(600), SCHEMA))
+    settings = utility.Settings(generators=("independent", "bayes_net"), ablated=(), epsilons=(5.0,), draws=2)
+    found = dict(utility.measure(utility.ROWS, settings))
+    assert list(found) == ["independent", "bayes_net"]
+    by_row = {name: {figure.row: figure for figure in figures} for name, figures in found.items()}
+    assert all(list(rows) == list(utility.ROWS) for rows in by_row.values())
+    assert by_row["bayes_net"]["tv_2way"].value < by_row["independent"]["tv_2way"].value
