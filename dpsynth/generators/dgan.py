@@ -48,6 +48,7 @@ class Config:
       private_batch_size: of generator steps under privacy.
       adversarial_weight: of the critics in the generator's loss under privacy; 0 trains none, and the whole
         budget buys histograms. Where this and the next are above 0, `privacy.marginals_share` divides it.
+        0 is what measures best: critics trained by DP-SGD on thousands of entities add noise, not shape.
       anchor_weight: of bought histograms beside the critics under privacy; 0 buys none.
       anchor_steps: generator steps on bought histograms alone, before private training; they are free.
       anchor_learning_rate: of these steps.
@@ -93,7 +94,7 @@ class Config:
     private_discriminator_num_units: int = 100
     private_discriminator_rounds: int = 1
     private_batch_size: int = 256
-    adversarial_weight: float = 1.0
+    adversarial_weight: float = 0.0
     anchor_weight: float = 1.0
     anchor_steps: int = 300
     anchor_learning_rate: float = 1e-2
@@ -170,6 +171,10 @@ class Generator:
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[SequenceQuestion, ...]:
         """Histograms worth buying as an anchor; none for scalars or without privacy. Public."""
         bins = config.options(private).representation == "bins"
+        if private and not bins and not config.adversarial_weight:
+            rule = "representation=scaled has no histograms to learn from, and adversarial_weight is 0."
+            fix = "Set adversarial_weight=1 (DP-SGD), or representation=bins."
+            raise InvalidInput("the configuration", [Problem("generator", rule, fix)])
         if not (private and bins and config.anchor_weight > 0):
             return ()
         return default_questions(

@@ -37,6 +37,7 @@ OPEN = SCHEMA.with_columns(Integer(name="age", min=None, max=None))  # bounds of
 OPEN_SEQUENCES = panels.SCHEMA.with_columns(replace(panels.SCHEMA.column("wage"), min=None, max=None))
 # what is free may be short
 SHORT = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 2_000, "private_batch_size": 16}
+SHORT |= {"adversarial_weight": 1.0}  # of critics, which read units
 SHORT |= {"rounds": 2, "steps": 2, "final_steps": 2}
 
 

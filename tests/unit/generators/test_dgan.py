@@ -5,6 +5,7 @@ import pytest
 import torch
 from panels import CALENDAR, SCHEMA, exact, panel
 
+from dpsynth import pipeline
 from dpsynth.data.sequence_questions import RESOLUTION, answer, default_questions
 from dpsynth.data.statistics import Marginal
 from dpsynth.errors import InvalidInput
@@ -15,9 +16,16 @@ from dpsynth.generators.dgan_nets import Critic
 from dpsynth.generators.dgan_objective import Critics
 from dpsynth.generators.dgan_tensors import expand
 from dpsynth.privacy.clipping import BookKeeper
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.validation import validate_objective
 
-SMALL = {"attribute_num_units": 8, "feature_num_units": 8, "batch_size": 16, "private_batch_size": 64}
+SMALL = {
+    "attribute_num_units": 8,
+    "feature_num_units": 8,
+    "batch_size": 16,
+    "private_batch_size": 64,
+    "adversarial_weight": 1.0,
+}
 # Gretel's DGANConfig, read in its source; None are fields without a default there or taken from the schema
 PUBLISHED = {
     "attribute_noise_dim": 10,
@@ -381,8 +389,11 @@ def test_questions_are_public_and_none_without_privacy_or_for_scalars():
     config = Config(lags=(1,))
     assert Generator.questions(config, SCHEMA, private=True) == default_questions(SCHEMA, lags=(1,))
     assert Generator.questions(config, SCHEMA, private=False) == ()
-    assert Generator.questions(Config(anchor_weight=0), SCHEMA, private=True) == ()
-    assert Generator.questions(Config(representation="scaled"), SCHEMA, private=True) == ()
+    critics = {"adversarial_weight": 1.0}
+    assert Generator.questions(Config(anchor_weight=0, **critics), SCHEMA, private=True) == ()
+    assert Generator.questions(Config(representation="scaled", **critics), SCHEMA, private=True) == ()
+    with pytest.raises(InvalidInput, match="no histograms to learn from"):
+        Generator.questions(Config(representation="scaled"), SCHEMA, private=True)
 
 
 def test_released_state_is_the_generator_alone():
@@ -424,3 +435,19 @@ def test_sample_len_defaults_to_at_most_fifty_cells():
 def test_forget_bias_sets_the_forget_gate_only():
     net = made(forget_bias=True)[0].net
     assert (net.lstm.bias_hh_l0[8:16] == 1).all() and (net.lstm.bias_hh_l0[:8] != 1).all()
+
+
+@pytest.mark.parametrize(
+    "weights, stages",
+    [((0.0, 1.0), {"marginals"}), ((1.0, 1.0), {"marginals", "training"}), ((1.0, 0.0), {"training"})],
+)
+def test_weights_say_what_the_budget_buys(weights, stages):
+    settings = Config(adversarial_weight=weights[0], anchor_weight=weights[1])
+    recipe = pipeline.Recipe(
+        generator="dgan", settings=settings, privacy=PrivacyConfig(epsilon=2.0), training=TrainingConfig()
+    )
+    plan = pipeline.plan(SCHEMA, recipe)
+    assert {event.stage for event in plan.events} - {"columns"} == stages
+    assert 0.99 * 2.0 < plan.epsilon <= 2.0
+    with pytest.raises(ValueError, match="nothing would be learnt"):
+        Config(adversarial_weight=0.0, anchor_weight=0.0)
