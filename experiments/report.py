@@ -90,6 +90,9 @@ def release_document(request: ReportRequest) -> Document:
         holdout=holdout,
         evaluation=_evaluation(beside),
         audits=_audits(beside / "audit" / "audit.json"),
+        audit_pictures={
+            path.stem.replace("_", " "): path.read_bytes() for path in sorted(beside.glob("audit/*.png"))
+        },
         config=config,
     )
 

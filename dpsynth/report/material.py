@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -55,6 +55,7 @@ class Material:
     Args:
       train, holdout: real rows, revealed for internal figures.
       audits: `AuditResult.to_dict()` of each audit.
+      audit_pictures: PNGs that the audits left, by what they show.
     """
 
     schema: Schema
@@ -64,6 +65,7 @@ class Material:
     holdout: pd.DataFrame | None = None
     evaluation: Evaluation | None = None
     audits: Sequence[Mapping[str, Any]] = ()
+    audit_pictures: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def real(self) -> pd.DataFrame | None:

@@ -42,6 +42,7 @@ def release_report(
     holdout: pd.DataFrame | None = None,
     evaluation: Evaluation | None = None,
     audits: Sequence[Mapping[str, Any]] = (),
+    audit_pictures: Mapping[str, bytes] | None = None,
     config: ReportConfig | None = None,
 ) -> Document:
     """Composes the report of a release.
@@ -55,6 +56,7 @@ def release_report(
       train, holdout: private, revealed for internal figures.
       evaluation: internal figures of the run.
       audits: `AuditResult.to_dict()` of each audit.
+      audit_pictures: PNGs that the audits left, by what they show.
     """
     release = read_release(folder)
     material = Material(
@@ -65,6 +67,7 @@ def release_report(
         holdout=holdout,
         evaluation=evaluation,
         audits=audits,
+        audit_pictures=audit_pictures or {},
     )
     config = config or ReportConfig()
     parts = [part(material, config) for part in _PARTS]

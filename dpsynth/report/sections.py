@@ -11,7 +11,7 @@ from dpsynth.evaluation import fidelity
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.metrics import Metric
 from dpsynth.report import figures, names
-from dpsynth.report.document import Section, Text, limited
+from dpsynth.report.document import Picture, Section, Text, limited
 from dpsynth.report.material import Material, ReportConfig, picture
 from dpsynth.report.release_files import certificate_table, ledger_table, stage_shares
 
@@ -154,6 +154,7 @@ def audit_section(material: Material, config: ReportConfig) -> Section | None:
             ]
             if listed:
                 blocks.append(limited(pd.DataFrame(listed), config.max_rows, key.capitalize()))
+    blocks += [Picture(png=content, alt=words) for words, content in material.audit_pictures.items()]
     return Section(title="Audit", blocks=blocks) if blocks else None
 
 

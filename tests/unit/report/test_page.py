@@ -8,6 +8,7 @@ import pytest
 
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.errors import InvalidInput
+from dpsynth.evaluation import plots
 from dpsynth.evaluation.metrics import EvaluationConfig, evaluate
 from dpsynth.report.document import Document, Section, Table, Text, cell
 from dpsynth.report.frontier import COLUMNS
@@ -41,9 +42,9 @@ def report(make_release, make_table, schema, tmp_path_factory):
     folder = make_release(tmp_path_factory.mktemp("made") / "release", synthetic, schema)
     config = EvaluationConfig(num_bootstraps=20, models=("logistic",))
     found = evaluate(synthetic, train, holdout, schema, config, 0)
-    return release_report(
-        folder, train=train, holdout=holdout, evaluation=found, audits=[AUDIT], config=SMALL
-    )
+    drawn = {"theory and evidence": plots.png(plots.new_axes(2, 1)[0])}
+    rows = {"train": train, "holdout": holdout, "evaluation": found}
+    return release_report(folder, **rows, audits=[AUDIT], audit_pictures=drawn, config=SMALL)
 
 
 def test_complete_report_has_every_part_and_marks_what_is_internal(report):
@@ -85,7 +86,13 @@ def test_limits_are_said_where_they_cut(report):
 
 def test_audit_shows_verdict_findings_and_leaks(report):
     page = render_html(report)
-    for text in ("INCONCLUSIVE", "The test is too weak.", "nearest", "No counts."):
+    for text in (
+        "INCONCLUSIVE",
+        "The test is too weak.",
+        "nearest",
+        "No counts.",
+        'alt="theory and evidence"',
+    ):
         assert text in page
 
 
