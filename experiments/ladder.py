@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def rung_points(
     points = []
     for rung, release in zip(run.plan.rungs, run.rungs):
         place = rung.place(folder)
+        shutil.copy(folder / "config.yaml", place.parent / "config.yaml")  # for whoever reports on it
         name = f"{config.generator_name} {release.claim} seed={config.seed} (rung)"
         tags = {"dpsynth.kind": "rung", "dp.claim": release.claim, "dp.unit": run.plan.guarantee.unit}
         child = dataclasses.replace(config.tracking, parent_run_id=tracker.run_id, run_name=None)

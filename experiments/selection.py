@@ -174,6 +174,7 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
             return None, f"Nothing was chosen: no trial finished. This cost {claim}."
         best = max(scored, key=lambda point: point.score)
         place.parent.mkdir(exist_ok=True)
+        shutil.copy(Path(best.release).with_name("config.yaml"), place.with_name("config.yaml"))
         certified(Release.load(best.release), kept["selection"]).save_whole(place)
     for point in points:
         if point.release:

@@ -15,7 +15,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dpsynth import tracking
-from dpsynth.config import RunConfig
+from dpsynth.config import SUBJECT, RunConfig
+from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from experiments.command_line import JobFailed
 from experiments.notes import NOTE, sweep_note
 from experiments.overrides import CommandLine
@@ -133,6 +134,11 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     """
     config: RunConfig = command.first
     if not command.multirun:
+        if config.sweep.selection == "private":
+            problem = Problem(
+                "sweep.selection", "is private, but there is one run to choose from.", "Add -m."
+            )
+            raise InvalidInput(SUBJECT, [problem])
         yield []
         return
     folder = Path(config.sweep.resume or OmegaConf.select(command.hydra, "sweep.dir")).resolve()
@@ -184,7 +190,8 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        traceback.print_exc()
+        if not isinstance(error, DpsynthError):
+            traceback.print_exc()
         print(f"{what}: {error}", file=sys.stderr)
 
 
@@ -194,14 +201,15 @@ def finished_text(point: Point) -> str:
     from dpsynth.report.frontier import default_metrics
 
     if point.rungs:
-        return f"{summary_text(point.ladder)}\n\n{_ladder_text(point)}"
+        return f"{summary_text(point.ladder)}\n\n{_ladder_text(point)}\n{point.spent or ''}".rstrip()
     figures = table([point])
     rows: list[Sequence[Any]] = []
     for metric in default_metrics(figures)[:3]:
         row = figures[figures["metric"] == metric].iloc[0]
         interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if row["lower"] == row["lower"] else ""
         rows.append([names.label(metric), f"{row['value']:.3f}", interval])
-    return "\n".join([f"{point.generator}: {point.claim}", aligned(rows), f"Release: {near(point.release)}"])
+    lines = [f"{point.generator}: {point.claim}", aligned(rows), f"Release: {near(point.release)}"]
+    return "\n".join([*lines, *([point.spent] if point.spent else [])])
 
 
 def _ladder_text(point: Point) -> str:

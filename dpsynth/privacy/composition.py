@@ -40,7 +40,7 @@ class SweepCost:
             f"Publishing one run, chosen without looking: epsilon={self.one:.4g} {at}.",
             f"Publishing all {self.num_runs} runs: epsilon={self.all:.4g} {at}.",
             f"Publishing the best of a random number of trials (mean {self.mean_trials:g}): "
-            f"epsilon={self.best:.4g} {at}, if trials are drawn so.",
+            f"epsilon={self.best:.4g} {at}, if trials are drawn so (sweep.selection=private).",
             "Publishing the best of this fixed grid, after looking: as much as publishing all.",
         ]
         return "\n".join(lines)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -246,30 +243,8 @@ def test_jobs_of_the_joblib_launcher_share_one_fresh_store(table, here, monkeypa
     runs = runs_of(here)
     assert code == 0 and [run.info.status for run in runs] == ["FINISHED"] * 5
     assert len(collect(next((here / "outputs").glob("*/*")))) == 4
-
-
-def test_a_run_that_is_killed_in_training_goes_on_and_pays_once(table, here):
-    """kill -9 in the middle; resumed, the ledger has one charge and the release is whole."""
-    words = ["-m", "generator=tvae", *table, "training.sample_rate=0.2", "training.steps=150"]
-    words += ["training.checkpoint_every=5", "evaluation.models=[logistic]", "evaluation.num_bootstraps=0"]
-    command = [sys.executable, "-m", "experiments.train", *words, "sweep.resume=kept"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = here / "kept" / "0" / "training.ckpt"
-    deadline = time.monotonic() + 240
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (here / "kept" / "0" / "result.json").exists()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    (point,) = collect(here / "kept")
-    records = json.loads(Path(point.release, "ledger.json").read_text())["records"]
-    kinds = [record["kind"] for record in records if record.get("event") == "training"]
-    assert kinds.count("charge") == 1 and "continue" in kinds
-    verify(point.release)
+    threads = {run.data.metrics["system/threads"] for run in runs if "system/threads" in run.data.metrics}
+    assert threads and 2 * max(threads) <= max(2, os.cpu_count())  # two jobs at a time share the cores
 
 
 def test_a_ladder_gives_the_whole_curve_from_one_run(table, here, monkeypatch, capsys):
