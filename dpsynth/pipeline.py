@@ -249,7 +249,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
     weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
     if ledger.is_finished("training"):  # a resumed run, interrupted after its training
         generator.load_state(load_file(weights))
-        _finish_looks(ledger)
+        ledger.finish_if_open("validation")  # the looks at the loss
         return None
     generator.fit_public()
     validation = None if public is None else encoded_units(public, table.schema, generator.encoder)
@@ -282,16 +282,9 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
     generator.fit_release()
     save_file({name: tensor.contiguous() for name, tensor in generator.state().items()}, weights)
     ledger.finish("training", file_digest(weights))
-    _finish_looks(ledger)
+    ledger.finish_if_open("validation")  # the looks at the loss
     checkpoint.path.unlink(missing_ok=True)
     return log
-
-
-def _finish_looks(ledger: Ledger) -> None:
-    """Closes the event of the looks at the loss: training is over."""
-    charged = {record["event"] for record in ledger.records if record["kind"] == "charge"}
-    if "validation" in charged and not ledger.is_finished("validation"):
-        ledger.finish("validation")
 
 
 def _rungs(generator, recipe, statistics, priced, ledger, entropy, folder) -> tuple[Release, ...]:

@@ -148,6 +148,11 @@ class Ledger:
             raise GuaranteeVoid(f"{name!r} is not open, so it cannot be finished.")
         self._append({"kind": "finish", "event": name, "digest": digest})
 
+    def finish_if_open(self, name: str) -> None:
+        """Closes an event whose answers need not be kept, if it was charged and is still open."""
+        if self._charged(name) is not None and not self.is_finished(name):
+            self.finish(name)
+
     def is_finished(self, name: str) -> bool:
         return any(r["kind"] == "finish" and r["event"] == name for r in self._records)
 
