@@ -97,6 +97,7 @@ class BookKeeper:
         self._layers: list[_Layer] = []
         self._handles = []
         self._recording = False
+        self._buffers: list[tuple[Tensor, list[Tensor]]] = []  # the last two and their views
         for name, layer in trainable_layers(module):
             if type(layer) is nn.Linear:
                 weight, bias = layer.weight, layer.bias
@@ -206,7 +207,7 @@ class BookKeeper:
 
     def _add(self, pieces: list[_Piece], factors: Tensor, out: Tensor) -> None:
         """Adds (c ⊙ G)ᵀA per layer; the smaller of the two is the one that is scaled."""
-        views = self.flat.views(out)
+        views = self._views(out)
         for layer, a, g in pieces:
             weights = factors if g.ndim == 2 else factors.repeat_interleave(g.shape[1])
             g = g.reshape(-1, g.shape[-1])
@@ -220,6 +221,14 @@ class BookKeeper:
                 else:
                     view.addmm_(g.t(), a * weights[:, None])
 
+    def _views(self, out: Tensor) -> list[Tensor]:
+        """The views of a buffer, which steps use again and again."""
+        for known, views in self._buffers:
+            if known is out:
+                return views
+        self._buffers = [*self._buffers[-1:], (out, self.flat.views(out))]
+        return self._buffers[-1][1]
+
     def _add_exactly(self, pieces: list[_Piece], rows: Tensor, factors: Tensor, out: Tensor) -> None:
         """Adds the contributions of the units in `rows`, computed in float64."""
         finite = (factors > 0.0).nonzero().squeeze(1)
@@ -227,7 +236,7 @@ class BookKeeper:
         for layer, a, g in pieces:
             g64 = _with_rows(g[rows]).double() * factors[:, None, None]
             g64 = g64.reshape(-1, g.shape[-1])
-            views = self.flat.views(out)
+            views = self._views(out)
             if layer.bias is not None:
                 views[self._slot[id(layer.bias)]].view(-1).add_(g64.sum(0))
             if layer.weight is not None:
@@ -243,28 +252,32 @@ def _without(piece: _Piece, rows: Tensor) -> _Piece:
 
 def _norms(pieces: list[_Piece], like: Tensor) -> tuple[Tensor, Tensor | None]:
     """Per-unit gradient norms, and which of them float32 did not get right (None: it got all right)."""
-    squared, kept = like.new_zeros(len(like)), True
     plain = [(layer, a, g) for layer, a, g in pieces if g.ndim == 2]
-    if plain:
-        # One row per layer: ‖G_iᵀA_i‖² = ‖A_i‖²‖G_i‖², plus ‖G_i‖² for the bias.
-        none = like.new_zeros(len(like))
-        outputs = torch.stack([torch.linalg.vector_norm(g, dim=1) for _, _, g in plain])
-        inputs = torch.stack([none if a is None else torch.linalg.vector_norm(a, dim=1) for _, a, _ in plain])
-        inputs.square_()
-        if all(layer.bias is not None for layer, _, _ in plain):
-            inputs.add_(1.0)
-        else:
-            inputs.add_(like.new_tensor([[layer.bias is not None] for layer, _, _ in plain]))
-        # Multiplied before squaring: a tiny G_i times a huge A_i must not underflow to zero.
-        squared = outputs.mul_(inputs.sqrt_()).square_().sum(0)
+    # One row per layer: ‖G_iᵀA_i‖² = ‖A_i‖²‖G_i‖², plus ‖G_i‖² for the bias.
+    outputs, inputs = like.new_zeros(2, max(1, len(plain)), len(like)).unbind()
+    for row, (_, a, g) in enumerate(plain):
+        torch.linalg.vector_norm(g, dim=1, out=outputs[row])
+        if a is not None:
+            torch.linalg.vector_norm(a, dim=1, out=inputs[row])
+    inputs.mul_(inputs)
+    if all(layer.bias is not None for layer, _, _ in plain):
+        inputs.add_(1.0)
+    else:
+        inputs.add_(like.new_tensor([[layer.bias is not None] for layer, _, _ in plain]))
+    # Multiplied before squaring: a tiny G_i times a huge A_i must not underflow to zero.
+    outputs.mul_(inputs.sqrt_())
+    norms, kept = outputs.mul_(outputs).sum(0).sqrt_(), None
     for layer, a, g in pieces:
         if g.ndim == 3:
             part, precise = _squared_norms_of_rows(layer, a, g)
-            squared += part
-            kept = precise & kept
-    fine = squared <= torch.finfo(squared.dtype).max  # neither infinite nor NaN
-    fine = fine if kept is True else fine & kept
-    return squared.sqrt_(), None if bool(fine.all()) else ~fine
+            norms = (norms * norms).add_(part).sqrt_()
+            kept = precise if kept is None else kept & precise
+    largest = torch.finfo(norms.dtype).max
+    if kept is None and len(norms) and float(norms.amax()) <= largest:
+        return norms, None
+    fine = norms <= largest  # neither infinite nor NaN
+    fine = fine if kept is None else fine & kept
+    return norms, None if bool(fine.all()) else ~fine
 
 
 def _by_unit(tensor: Tensor, num: int, name: str) -> Tensor:
