@@ -37,10 +37,11 @@ SECTIONS = {
     "training": ("dpsynth.privacy.configs", "TrainingConfig"),
     "sweep": ("dpsynth.privacy.configs", "SweepConfig"),
     "evaluation": ("dpsynth.evaluation.metrics", "EvaluationConfig"),
+    "audit": ("dpsynth.audit.configs", "SmokeConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
 # Changing these does not change what a run computes, so they do not tell one run from another.
-_NOT_IDENTITY = ("tracking", "sweep")
+_NOT_IDENTITY = ("audit", "tracking", "sweep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class RunConfig:
     """One run, completely described; public, because nothing in it comes from the private table.
 
     Args:
-      data, generator, privacy, training, evaluation, tracking: the groups of `conf/`.
+      data, generator, privacy, training, evaluation, audit, tracking: the groups of `conf/`.
       generator_name: the module in `dpsynth.generators`.
       seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
       holdout_share: of the units, set aside before training; the claim covers the others.
@@ -61,6 +62,7 @@ class RunConfig:
     privacy: Any
     training: Any
     evaluation: Any
+    audit: Any
     tracking: Any
     sweep: Any
     seed: int = 0
@@ -321,7 +323,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             where = getattr(error, "full_key", None) or SUBJECT
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
-    plain = {str(key): value for key, value in node.items()}
+    plain = {"audit": {}, **{str(key): value for key, value in node.items()}}
     groups = {*SECTIONS, "generator"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)

@@ -50,10 +50,7 @@ class AuditRequest:
 
 def settings_of(kind: str) -> type:
     """Returns the dataclass that describes conf/audit/<kind>.yaml."""
-    from dpsynth.audit.multirun import MultirunConfig
-    from dpsynth.audit.release import ReleaseConfig
-    from dpsynth.audit.smoke import SmokeConfig
-    from dpsynth.audit.whitebox import WhiteboxConfig
+    from dpsynth.audit.configs import MultirunConfig, ReleaseConfig, SmokeConfig, WhiteboxConfig
 
     return {
         "smoke": SmokeConfig,
@@ -64,23 +61,11 @@ def settings_of(kind: str) -> type:
 
 
 def _settings(kind: str, values: dict[str, Any], where: str = "audit") -> tuple[Any, list[Problem]]:
-    made = settings_of(kind)
-    known = [f.name for f in fields(made)]
-    problems = [
-        Problem(f"{where}.{k}", "Is not a known key.", nearest(k, known))
-        for k in values
-        if k not in (*known, "kind")
-    ]
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-    for key in ("alpha", "vulnerable_share", "planted_share", "k_share"):
-        if key in given and not (isinstance(given[key], (int, float)) and 0 < given[key] < 1):
-            problems.append(Problem(f"{where}.{key}", f"{given[key]!r} is not in (0, 1).", "Choose a share."))
-    for key in ("m", "steps", "max_targets", "max_rows", "n_train", "n_eval"):
-        if key in given and not (isinstance(given[key], int) and given[key] >= 1):
-            problems.append(
-                Problem(f"{where}.{key}", f"{given[key]!r} is not a positive whole number.", "Raise it.")
-            )
-    return (None if problems else made(**given)), problems
+    from dpsynth.config import _section
+
+    problems: list[Problem] = []
+    own = {key: value for key, value in values.items() if key != "kind" or kind == "smoke"}
+    return _section(settings_of(kind), own, where, problems), problems
 
 
 def checked(node: DictConfig | dict[str, Any]) -> AuditRequest:
@@ -141,6 +126,7 @@ class Material:
     synthetic: pd.DataFrame
     claim: Claim
     plan: Any = None
+    events: tuple = ()
     schema: Any = None
     recipe: Any = None
     tables: dict[str, pd.DataFrame]
@@ -148,7 +134,7 @@ class Material:
 
 def gather(request: AuditRequest) -> Material:
     """Reads the release, or a bare table, and the tables around it."""
-    from dpsynth.audit.smoke import claim_of
+    from dpsynth.audit.smoke import charged_events, claim_of
     from dpsynth.audit.stats.tradeoff import eps_delta
     from dpsynth.audit.types import Claim
     from dpsynth.data.io import read_table
@@ -180,6 +166,7 @@ def gather(request: AuditRequest) -> Material:
         synthetic=release.synthetic,
         claim=claim_of(release.certificate, release.ledger),
         plan=training,
+        events=tuple(charged_events(release.ledger)),
         schema=release.schema,
         recipe=release.generator,
         tables={k: read_table(v, release.schema) for k, v in given.items()},
@@ -193,6 +180,7 @@ def run_one(kind: str, settings: Any, request: AuditRequest, material: Material)
 
         return smoke(
             claim=material.claim,
+            events=material.events,
             plan=material.plan,
             release=request.release,
             train=material.tables.get("members"),

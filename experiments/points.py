@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.run_audit import HEADS, cells
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,6 +32,7 @@ class Point:
       settings: all of the configuration, flat.
       evaluation: as `Evaluation.to_dict` has it.
       seconds: wall time by stage.
+      audit: verdict, epsilon claimed and audited, and the like; empty without an audit.
       release: the folder; None for a failed run.
       run_id: in MLflow; None when nothing is tracked.
       error: of a failed run.
@@ -47,6 +50,7 @@ class Point:
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=lambda: {"metrics": []})
     seconds: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, Any] = field(default_factory=dict)
     release: str | None = None
     run_id: str | None = None
     error: str | None = None
@@ -149,13 +153,11 @@ def frontier_text(figures: pd.DataFrame) -> str:
 def summary_text(points: Sequence[Point]) -> str:
     """Returns the frontier, then where the releases are and what failed."""
     parts = [frontier_text(table(points))]
-    places = [
-        [p.generator, p.claim, f"seed={p.seed}", near(p.release)]
-        for p in points
-        if p.release and Path(p.release).exists()
-    ]
+    finished = [p for p in points if p.release and Path(p.release).exists()]
+    places = [[p.generator, p.claim, f"seed={p.seed}", *cells(p.audit), near(p.release)] for p in finished]
     if places:
-        parts.append(f"Releases:\n{indented(aligned(places))}")
+        heads = ["generator", "claim", "", *HEADS, "release"]
+        parts.append(f"Theory and evidence (internal):\n{indented(aligned([heads, *places]))}")
     failed = [
         [p.generator, p.claim, f"seed={p.seed}", (p.error or "").split("\n")[0]]
         for p in points

@@ -32,6 +32,7 @@ from experiments.points import (
     summary_text,
     table,
 )
+from experiments.run_audit import sentence
 
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
@@ -82,6 +83,7 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     place = folder / "frontier"
     place.mkdir(exist_ok=True)
     figures.to_csv(place / "figures.csv", index=False)
+    from dpsynth.audit.pictures import sweep_picture
     from dpsynth.report.frontier import default_metrics, make_frontier
     from dpsynth.report.frontier_plots import frontier_figure, frontier_page
 
@@ -96,6 +98,8 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
         page = parallel_page(runs, default_metrics(figures))
         (place / "runs.html").write_text(page, encoding="utf-8")
     (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
+    if picture := sweep_picture([{"generator": p.generator, **p.audit} for p in points]):
+        (place / "theory_and_evidence.png").write_bytes(picture)
     tracker.artifacts(place, "internal/frontier")
     tracker.table(shown.reset_index(drop=True), "internal/frontier/table.json")
 
@@ -197,6 +201,8 @@ def _reported(what: str) -> Iterator[None]:
 
 def finished_text(point: Point) -> str:
     """Says on one screen what a single run made."""
+    import pandas as pd
+
     from dpsynth.report import names
     from dpsynth.report.frontier import default_metrics
 
@@ -206,9 +212,12 @@ def finished_text(point: Point) -> str:
     rows: list[Sequence[Any]] = []
     for metric in default_metrics(figures)[:3]:
         row = figures[figures["metric"] == metric].iloc[0]
-        interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if row["lower"] == row["lower"] else ""
+        known = pd.notna(row["lower"])
+        interval = f"[{row['lower']:.3f}, {row['upper']:.3f}]" if known else ""
         rows.append([names.label(metric), f"{row['value']:.3f}", interval])
-    lines = [f"{point.generator}: {point.claim}", aligned(rows), f"Release: {near(point.release)}"]
+    lines = [f"{point.generator}: {point.claim}", aligned(rows)]
+    lines += [sentence(point.audit)] if point.audit else []
+    lines.append(f"Release: {near(point.release)}")
     return "\n".join([*lines, *([point.spent] if point.spent else [])])
 
 

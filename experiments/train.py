@@ -19,6 +19,7 @@ from experiments import command_line, sweep
 from experiments.ladder import rung_points
 from experiments.lifetime import charge_table
 from experiments.points import FAILED, FINISHED, Point
+from experiments.run_audit import audit_run, refuse_violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +163,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
     tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     _record(tracker, run.release, evaluation, folder, trial=config.sweep.trial is not None)
+    audit = audit_run(config, run, train, folder, tracker)
     if schema.sequence is not None:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
     shared = {"who": _who(config), "evaluated": evaluated, "record": _record}
@@ -172,6 +174,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         claim=run.release.claim,
         evaluation=evaluation.to_dict(),
         seconds={**run.seconds, **{f"evaluate_{key}": value for key, value in evaluation.seconds.items()}},
+        audit=audit,
         release=str(folder / "release"),
         run_id=tracker.run_id,
         spent=spent.text(),
@@ -244,6 +247,7 @@ def job(node: DictConfig) -> float:
         point.dump(folder)
     if not config.tracking.parent_run_id:
         print(sweep.finished_text(point))
+    refuse_violation(point.audit, point.release)
     return utility_of(Evaluation.from_dict(point.evaluation))
 
 

@@ -14,7 +14,7 @@ from dpsynth.errors import InvalidInput, Problem
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.audit.release import ReleaseConfig
+    from dpsynth.audit.configs import ReleaseConfig
 
 MIN_TARGETS = 50
 

@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
+from dpsynth.audit.configs import MultirunConfig
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import claim_test, power
-from dpsynth.audit.stats.tradeoff import Gaussian
+from dpsynth.audit.stats.tradeoff import Gaussian, allowed
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, Verdict, decide
 from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultirunConfig:
-    """How the game is played (conf/audit). All public.
-
-    Args:
-      n_train: runs per world that teach the distinguisher and fix its threshold.
-      n_eval: runs per world that are judged.
-      alpha: error rate of the verdict and of the bounds.
-      jobs: processes; the library of the caller must be importable in each.
-      seed: public: seeds of the models (never of the noise) and of the distinguisher.
-    """
-
-    n_train: int = 60
-    n_eval: int = 100
-    alpha: float = 0.05
-    jobs: int = 2
-    seed: int = 0
 
 
 def worst_case(
@@ -105,14 +86,12 @@ def audit_multirun(
       alternative: the broken mechanism of the power statement; twice the separation in GDP when None.
       target: the differing unit; the last row of `with_unit` when None.
     Raises:
-      InvalidInput: there is no curve to test, or too few runs.
+      InvalidInput: there is no curve to test.
     """
     from sklearn.utils.parallel import Parallel, delayed
 
-    if claim.f is None or config.n_train < 20 or config.n_eval < 20:
-        problem = Problem(
-            "audit", "Needs a claim with a curve and 20 runs per world and part.", "Raise audit.n_*."
-        )
+    if claim.f is None:
+        problem = Problem("claim", "Has no curve to test.", "Give a Claim with f, `eps_delta` for instance.")
         raise InvalidInput("the multirun audit", [problem])
     start, rng = time.perf_counter(), np.random.default_rng(config.seed)
     target = with_unit.iloc[-1:] if target is None else target
@@ -182,7 +161,10 @@ def audit_multirun(
             "seconds": time.perf_counter() - start,
         },
         params={"alpha": config.alpha, "delta": claim.delta, "f_family": claim.family, "n_tests": 2},
-        curves={"roc": {"distinguisher": {"fpr": fpr.tolist(), "tpr": tpr.tolist()}}},
+        curves={
+            "roc": {"distinguisher": {"fpr": fpr.tolist(), "tpr": tpr.tolist()}},
+            "allowed": allowed(claim.f),
+        },
     )
 
 

@@ -31,6 +31,7 @@ _COLUMNS = {
     "claim_p": "p, claim",
     "eps_lo_onerun": "eps >= (one run)",
     "eps_lo_onerun_fdp": "eps >= (f-DP)",
+    "eps_lo_auc": "eps >= (AUC)",
     "eps_lo_cp": "eps >= (CP)",
     "eps_lo_gdp": "eps >= (GDP)",
     "eps_max_auditable": "eps auditable",

@@ -21,10 +21,10 @@ def roc_plot(result: AuditResult) -> Figure:
 
     figure, smallest = go.Figure(), 1e-4
     grid = np.geomspace(smallest, 1, 200)
-    if result.claim.f is not None:
+    if allowed := result.curves.get("allowed"):
         figure.add_scatter(
-            x=grid,
-            y=1 - result.claim.f.beta(grid),
+            x=allowed["fpr"],
+            y=allowed["tpr"],
             name="allowed by the claim",
             fill="tozeroy",
             line={"color": CLAIM},
@@ -38,7 +38,7 @@ def roc_plot(result: AuditResult) -> Figure:
     if resolved > smallest:
         figure.add_vrect(x0=smallest, x1=min(1.0, resolved), fillcolor=INK, opacity=0.06, line_width=0)
     figure.update_xaxes(type="log", title="false-positive rate (grey: too few non-members to resolve)")
-    figure.update_yaxes(type="log", title="true-positive rate")
+    figure.update_yaxes(type="log", title="true-positive rate", range=[np.log10(smallest), 0.02])
     return figure.update_layout(title="What attacks reach and what the claim allows", **_LAYOUT)
 
 
@@ -52,10 +52,10 @@ def trade_off_plot(result: AuditResult) -> Figure:
     figure, grid = go.Figure(), np.linspace(0, 1, 201)
     for name, curve in (result.curves.get("roc") or {}).items():
         figure.add_scatter(x=curve["fpr"], y=1 - np.asarray(curve["tpr"]), name=name)
-    if result.claim.f is not None:
-        f = result.claim.f
-        figure.add_scatter(x=grid, y=f.beta(grid), name="f of the claim", line={"color": CLAIM, "width": 3})
-        mu = float(np.sqrt(2) * ndtri(min(max(f.auc_ceiling(), 0.5), 1 - 1e-12)))
+    if allowed := result.curves.get("allowed"):
+        fpr, tpr = np.asarray(allowed["fpr"]), np.asarray(allowed["tpr"])
+        figure.add_scatter(x=fpr, y=1 - tpr, name="f of the claim", line={"color": CLAIM, "width": 3})
+        mu = float(np.sqrt(2) * ndtri(min(max(np.trapezoid(tpr, fpr), 0.5), 1 - 1e-12)))
         figure.add_scatter(x=grid, y=gaussian(mu).beta(grid), name=f"{mu:.2f}-GDP", line={"dash": "dash"})
     figure.update_xaxes(title="false-positive rate").update_yaxes(title="false-negative rate")
     return figure.update_layout(title="Trade-off: below f is forbidden", **_LAYOUT)
@@ -81,8 +81,9 @@ def forest_plot(result: AuditResult) -> Figure:
         )
     )
     figure.add_vline(x=0.5, line={"color": INK, "dash": "dot"})
-    if result.claim.f is not None:
-        figure.add_vline(x=result.claim.f.auc_ceiling(), line={"color": CLAIM}, annotation_text="ceiling")
+    ceilings = [s["auc_ceiling"] for _, s in rows if "auc_ceiling" in s]
+    if ceilings:
+        figure.add_vline(x=ceilings[0], line={"color": CLAIM}, annotation_text="ceiling")
     layout = _LAYOUT | {
         "height": 140 + 26 * max(4, len(rows)),
         "margin": {"l": 220, "r": 20, "t": 50, "b": 50},
@@ -93,6 +94,7 @@ def forest_plot(result: AuditResult) -> Figure:
 _BOUNDS = {
     "eps_lo_onerun": ("one run, Steinke", "eps_max_auditable_onerun"),
     "eps_lo_onerun_fdp": ("one run, f-DP (assumes GDP)", "eps_max_auditable_onerun_fdp"),
+    "eps_lo_auc": ("AUC (assumes rate, steps)", "eps_max_auditable_auc"),
     "eps_lo_cp": ("Clopper-Pearson", "eps_max_auditable"),
     "eps_lo_gdp": ("GDP (assumes GDP)", "eps_max_auditable_gdp"),
 }
@@ -120,7 +122,8 @@ def bounds_plot(result: AuditResult) -> Figure:
     )
     if result.claim.epsilon is not None:
         figure.add_hline(y=result.claim.epsilon, line={"color": CLAIM}, annotation_text="claimed")
-    figure.update_yaxes(title="epsilon")
+    tallest = max([b for b, _ in best.values()] + [result.claim.epsilon or 0.0, 0.1])
+    figure.update_yaxes(title="epsilon", range=[0, 1.5 * tallest])  # marks far above say no more
     return figure.update_layout(title="Lower bounds on epsilon", **_LAYOUT)
 
 
@@ -132,17 +135,64 @@ def power_plot(result: AuditResult) -> Figure | None:
     from dpsynth.audit.stats.tradeoff import subsampled_gaussian
 
     params = result.params
-    if not {"noise_multiplier", "sample_rate", "steps", "m"} <= params.keys() or result.claim.f is None:
+    if not {"noise_multiplier", "sample_rate", "steps", "m"} <= params.keys():
         return None
     half, ratios, rng = int(params["m"]) // 2, (1.0, 1.1, 1.25, 1.5, 2.0), np.random.default_rng(0)
     curves = [
         subsampled_gaussian(params["noise_multiplier"] / r, params["sample_rate"], params["steps"])
         for r in ratios
     ]
-    powers = [power(result.claim.f, c, half, half, alpha=params["alpha"], rng=rng) for c in curves]
+    powers = [power(curves[0], c, half, half, alpha=params["alpha"], rng=rng) for c in curves]
     figure = go.Figure(go.Scatter(x=ratios, y=powers, mode="lines+markers", line={"color": SEEN}))
     figure.update_xaxes(title="planned noise over actual noise").update_yaxes(title="power", range=[0, 1.02])
     return figure.update_layout(title="What this audit would have caught", **_LAYOUT)
+
+
+def density_plot(result: AuditResult) -> Figure:
+    """Draws the scores of canaries inside and outside, and what the plan makes of them."""
+    import plotly.graph_objects as go
+
+    density, figure = result.curves["density"], go.Figure()
+    for world, colour in (("in", CLAIM), ("out", SEEN)):
+        figure.add_bar(
+            x=density["centre"],
+            y=density[world],
+            marker_color=colour,
+            opacity=0.45,
+            name=f"trained on: {'yes' if world == 'in' else 'no'}",
+        )
+        figure.add_scatter(
+            x=density["centre"],
+            y=density[f"claimed {world}"],
+            line={"color": colour, "shape": "spline"},
+            name="as planned",
+        )
+    figure.update_xaxes(title="score: log likelihood ratio").update_yaxes(title="density")
+    return figure.update_layout(
+        title="Scores of made-up canaries, and as planned", barmode="overlay", bargap=0, **_LAYOUT
+    )
+
+
+def convergence_plot(result: AuditResult) -> Figure:
+    """Draws what fewer canaries would have shown."""
+    from plotly.subplots import make_subplots
+
+    seen = result.curves["convergence"]
+    m, auc = seen["m"], np.asarray(seen["auc"])
+    figure = make_subplots(1, 2, subplot_titles=("AUC, 95 %", "lower bounds on epsilon (assume GDP)"))
+    spread = {"array": np.asarray(seen["auc_hi"]) - auc, "arrayminus": auc - np.asarray(seen["auc_lo"])}
+    figure.add_scatter(x=m, y=auc, error_y=spread, name="AUC", line={"color": SEEN}, row=1, col=1)
+    if allowed := result.curves.get("allowed"):
+        ceiling = float(np.trapezoid(allowed["tpr"], allowed["fpr"]))
+        figure.add_scatter(
+            x=m, y=[ceiling] * len(m), name="ceiling", line={"color": CLAIM, "dash": "dot"}, row=1, col=1
+        )
+    for key, name, colour in (("f_dp", "one run, f-DP", SEEN), ("gdp", "threshold, GDP", CLAIM)):
+        figure.add_scatter(x=m, y=seen[key], name=name, line={"color": colour}, row=1, col=2)
+    if result.claim.epsilon is not None and result.kind == "whitebox":
+        figure.add_hline(y=result.claim.epsilon, line={"color": INK, "dash": "dot"}, row=1, col=2)
+    figure.update_xaxes(type="log", title="canaries")
+    return figure.update_layout(title="More canaries show more", **_LAYOUT)
 
 
 def frontier_plot(points: list[dict[str, Any]]) -> Figure:
@@ -183,5 +233,9 @@ def figures(result: AuditResult) -> list[Figure]:
         made += [roc_plot(result), trade_off_plot(result)]
     if result.findings:
         made += [forest_plot(result), bounds_plot(result)]
+    if "density" in result.curves:
+        made.append(density_plot(result))
+    if "convergence" in result.curves:
+        made.append(convergence_plot(result))
     extra = power_plot(result)
     return made if extra is None else [*made, extra]

@@ -8,17 +8,18 @@ fixed before membership is looked at, and their p-values are corrected by Holm's
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
+from dpsynth.audit.configs import ReleaseConfig
 from dpsynth.audit.inputs import MIN_TARGETS, check_tables
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
 from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, one_run_p
+from dpsynth.audit.stats.tradeoff import allowed
 from dpsynth.audit.types import AuditResult, Claim, Finding, decide
 from dpsynth.audit.vulnerability import most_vulnerable
 
@@ -27,47 +28,6 @@ if TYPE_CHECKING:
 
 # Shares of the targets called member and called non-member: broad, one-sided, and a few certain ones.
 GUESSES = ((0.25, 0.25), (0.05, 0.0), (0.01, 0.0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseConfig:
-    """How a release is attacked (conf/audit). All public.
-
-    Args:
-      attacks: names; those that need a reference are skipped without one.
-      max_targets: members and non-members together, drawn at random beyond that.
-      max_rows: synthetic and reference rows that attacks look at, each.
-      vulnerable_share: of the targets, most isolated first, in the stratum `vulnerable`.
-      fprs: false-positive rates at which true positives are reported when they can be resolved.
-      require_fpr: refuse when this rate cannot be resolved; null never refuses.
-      alpha: error rate of the verdict.
-      planted_share: of members copied exactly in the named alternative of the power statement.
-      planted_repeats: plantings behind that statement.
-      seed: public.
-    """
-
-    attacks: tuple[str, ...] = (
-        "copy",
-        "nearest_record",
-        "nearest_ratio",
-        "ball_count",
-        "density",
-        "extremes",
-        "distance_difference",
-        "local_share",
-        "domias",
-        "gen_lra",
-        "classifier",
-    )
-    max_targets: int = 2000
-    max_rows: int = 10_000
-    vulnerable_share: float = 0.1
-    fprs: tuple[float, ...] = (0.01, 0.001)
-    require_fpr: float | None = None
-    alpha: float = 0.05
-    planted_share: float = 0.1
-    planted_repeats: int = 20
-    seed: int = 0
 
 
 def audit_release(
@@ -157,7 +117,7 @@ def audit_release(
             "seed": config.seed,
             "attacks": [a.name for a in attacks],
         },
-        curves={"roc": curves},
+        curves={"roc": curves} | ({} if claim.f is None else {"allowed": allowed(claim.f)}),
     )
 
 

@@ -1,25 +1,26 @@
 """The audit of every run: seconds, not minutes, and silent unless something is broken.
 
-Holds the finished training against its plan, audits the training step of this plan with gradient canaries,
-tests the noise of measurements, and searches the release for what has no business there.
+Measures the noise of purchases, audits the training step of this plan with gradient canaries, holds the
+finished training against its plan, and searches the release for what has no business there.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dpsynth.audit.conformance import check_noise, check_training
+from dpsynth.audit.configs import SmokeConfig, WhiteboxConfig
+from dpsynth.audit.conformance import check_training
+from dpsynth.audit.evidence import epsilon_of, purchase_noise
 from dpsynth.audit.invariance import check_extremes, scan
 from dpsynth.audit.stats.tradeoff import from_events
 from dpsynth.audit.types import AuditResult, Claim, Leak, Verdict, decide
-from dpsynth.audit.whitebox import WhiteboxConfig, audit_step
+from dpsynth.audit.whitebox import audit_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,28 +30,10 @@ if TYPE_CHECKING:
     from dpsynth.privacy.progress import TrainingLog
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmokeConfig:
-    """What every run is checked for (conf/audit/smoke.yaml). All public.
-
-    Args:
-      m: gradient canaries.
-      steps: of the plan, at most, that the white-box audit takes.
-      alpha: false alarms of the white-box audit; small, since it runs with every point of every sweep.
-      noise_values: measurements whose noise is tested.
-      seed: public.
-    """
-
-    m: int = 500
-    steps: int = 60
-    alpha: float = 1e-4
-    noise_values: int = 400
-    seed: int = 0
-
-
 def smoke(
     *,
     claim: Claim = Claim(),  # noqa: B008 - frozen
+    events: Sequence[Mapping[str, Any]] = (),
     plan: TrainingPlan | None = None,
     log: TrainingLog | None = None,
     release: str | Path | None = None,
@@ -60,77 +43,82 @@ def smoke(
 ) -> AuditResult:
     """Audits a finished run in seconds.
 
-    Every part runs with what it is given and is left out otherwise.
+    Every part runs with what it is given and is left out otherwise. `eps_lo_best` is the least epsilon that
+    the noise seen in purchases and in the training step can have (`dpsynth.audit.evidence`), at error
+    `alpha`.
+    Without a private claim only the files of the release are searched.
 
     Args:
       claim: what the run states.
-      plan: of its training, with the divisor filled in; None where nothing was trained by DP-SGD.
+      events: that were charged, as a ledger's plan lists them.
+      plan: of the training, with the divisor filled in; None where nothing was trained by DP-SGD.
       log: of the training itself; None for a resumed or foreign run.
       release: folder of the release.
       train: private; searched for in the release.
       schema: declared facts that the release may hold.
     """
     start = time.perf_counter()
+    private = claim.epsilon is not None and math.isfinite(claim.epsilon)
+    claim = claim if private else Claim(delta=claim.delta)
     leaks: list[Leak] = []
     summary: dict[str, float] = {}
-    findings, curves, p_value, power, parts = (), {}, float("nan"), float("nan"), []
-    if claim.epsilon is None or not np.isfinite(claim.epsilon):
-        claim = Claim(delta=claim.delta)
-    else:
-        leaks += check_measurement_noise(config.noise_values)
-        p_value, power = 1.0, 1.0  # of the tests with certain outcomes, at false alarms of 1e-6
-        parts.append("measurement noise")
-    if plan is not None and claim.epsilon is not None:
-        whitebox, audited = audit_step(
-            _small(plan),
-            delta=claim.delta,
-            config=WhiteboxConfig(m=config.m, steps=config.steps, alpha=config.alpha, seed=config.seed),
-        )
-        findings, curves = whitebox.findings, whitebox.curves
-        p_value, power = whitebox.p_value, whitebox.power
+    noise: dict[str, float] = {}
+    whitebox, parts = None, []
+    level = config.alpha / (1 + len(events))  # all limits hold together
+    if private and events:
+        noise, leaks = purchase_noise(events, num=config.noise_values, alpha=level)
+        parts += ["noise of purchases"] if noise else []
+    if private and plan is not None:
+        settings = WhiteboxConfig(m=config.m, steps=config.steps, alpha=level, seed=config.seed)
+        whitebox, audited = audit_step(_small(plan), delta=claim.delta, config=settings)
         leaks += check_training(audited, whitebox_plan(whitebox, plan)).leaks
-        summary |= {k: v for k, v in whitebox.summary.items() if k in ("claim_p_holm", "n_train_runs")}
-        summary |= {
-            "eps_theory_audited": whitebox.claim.epsilon,
-            "eps_lo_best": whitebox.summary["eps_lo_best"],
-        }
+        (finding,) = whitebox.findings
+        noise |= {e["name"]: finding.statistics["noise_at_most"] for e in events if e["name"] == "training"}
+        summary |= {"eps_theory_step": whitebox.claim.epsilon, "claim_p_holm": whitebox.p_value}
         parts.append("training step")
-    if plan is not None and log is not None and log.conformance is not None:
+    if private and plan is not None and log is not None and log.conformance is not None:
         held = check_training(log, plan)
         leaks += held.leaks
         summary |= held.figures
         parts.append("finished training")
     if release is not None and train is not None:
-        found = _search(Path(release), train, schema)
+        found = _search(Path(release), train, schema, private)
         leaks += found
         summary["invariance_leaks"] = len(found)
         parts.append("release files")
-    if claim.epsilon is None:
-        verdict = Verdict.VIOLATION if leaks else Verdict.INCONCLUSIVE
-    else:
-        summary["eps_theory"] = claim.epsilon
-        summary["gap"] = claim.epsilon - summary.get("eps_lo_best", 0.0)
-        verdict = Verdict.VIOLATION if leaks else decide(p_value, power, alpha=config.alpha)
+    tested = bool(noise) or whitebox is not None
+    # Of tests with certain outcomes, at false alarms of 1e-6.
+    p_value, power = (1.0, 1.0) if whitebox is None else (whitebox.p_value, whitebox.power)
+    if private and noise:
+        shown = epsilon_of(events, noise, claim.delta)
+        summary |= {"eps_theory": claim.epsilon, "eps_lo_best": shown, "gap": claim.epsilon - shown}
+    verdict = Verdict.INCONCLUSIVE
+    if leaks:
+        verdict = Verdict.VIOLATION
+    elif tested:
+        verdict = decide(p_value, power, alpha=level)
     summary["seconds"] = time.perf_counter() - start
+    params = dict(whitebox.params if whitebox else {}) | {"alpha": config.alpha, "delta": claim.delta}
     return AuditResult(
         kind="smoke",
         verdict=verdict,
-        reason=_reason(verdict, leaks, parts, claim, power),
+        reason=_reason(verdict, leaks, parts, claim, power, tested),
         claim=claim,
-        p_value=p_value,
-        power=power,
+        p_value=p_value if tested else float("nan"),
+        power=power if tested else float("nan"),
         alternative="noise halved",
-        findings=findings,
+        findings=() if whitebox is None else whitebox.findings,
         leaks=tuple(leaks),
         summary=summary,
-        params={"m": config.m, "alpha": config.alpha, "delta": claim.delta, "f_family": claim.family},
-        curves=curves,
+        params=params | {"n_tests": len(noise)},
+        curves={} if whitebox is None else whitebox.curves,
     )
 
 
 def _small(plan: TrainingPlan) -> TrainingPlan:
-    """The audited step works on vectors of `m` numbers: its batches fit wherever it runs."""
-    return replace(plan, physical_batch_size=4096, device="cpu")
+    """The audited step works on vectors of `m` numbers: its batches fit wherever it runs; it never looks."""
+    alone = {"validation_looks": 0, "validation_noise_multiplier": None}
+    return replace(plan, physical_batch_size=4096, device="cpu", **alone)
 
 
 def whitebox_plan(result: AuditResult, plan: TrainingPlan) -> TrainingPlan:
@@ -144,20 +132,15 @@ def whitebox_plan(result: AuditResult, plan: TrainingPlan) -> TrainingPlan:
     )
 
 
-def check_measurement_noise(num: int, *, noise_stddev: float = 8.0) -> list[Leak]:
-    """Tests the variance of the noise that measurements get, on made-up counts: sees halved noise."""
-    from dpsynth.privacy.noise import AesEntropy, exact_gaussian
+def _search(release: Path, train: pd.DataFrame, schema: Schema | None, private: bool) -> list[Leak]:
+    """Rows and seeds in the files of a release, and exact extremes where a claim forbids them.
 
-    noise = exact_gaussian(np.zeros(num, dtype=np.int64), noise_stddev, entropy=AesEntropy())
-    return check_noise(float(np.mean(noise**2)), 1, num, noise_stddev)
-
-
-def _search(release: Path, train: pd.DataFrame, schema: Schema | None) -> list[Leak]:
-    """Rows, seeds and exact extremes in the files of a release; its rows are the release audit's business."""
+    The synthetic rows themselves are the release audit's business.
+    """
     unit = schema.unit.column if schema is not None else None
     leaks = scan(release, train, unit=unit, allow=("synthetic.parquet",), count=False)
     facts = release / "release.json"
-    if facts.is_file() and schema is not None:
+    if private and facts.is_file() and schema is not None:
         modelled = [c.name for c in schema.modelled if c.name in train.columns]
         content = json.loads(facts.read_text(encoding="utf-8"))
         leaks += check_extremes(_without(content, "schema"), train[modelled], declared=declared(schema))
@@ -184,18 +167,23 @@ def claim_of(certificate: Mapping[str, Any], records: Sequence[Mapping[str, Any]
 
     if not certificate.get("private"):
         return Claim()
-    charged = {r["event"] for r in records if r["kind"] == "charge"}
-    events = [event_from_dict(e["event"]) for e in records[0]["plan"]["events"] if e["name"] in charged]
+    events = [event_from_dict(event["event"]) for event in charged_events(records)]
     return Claim(epsilon=certificate["epsilon"], delta=certificate["delta"], f=from_events(events))
 
 
-def _reason(verdict: Verdict, leaks, parts, claim: Claim, power: float) -> str:
+def charged_events(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the events of a ledger's plan that were charged."""
+    charged = {r["event"] for r in records if r["kind"] == "charge"}
+    return [event for event in records[0]["plan"]["events"] if event["name"] in charged]
+
+
+def _reason(verdict: Verdict, leaks, parts, claim: Claim, power: float, tested: bool) -> str:
     if leaks:
-        return f"{leaks[0].where}: {leaks[0].rule}" + (
-            f" And {len(leaks) - 1} more." if len(leaks) > 1 else ""
-        )
+        more = f" And {len(leaks) - 1} more." if len(leaks) > 1 else ""
+        return f"{leaks[0].where}: {leaks[0].rule}{more}"
+    checked = f"Checked {', '.join(parts)}" if parts else "Nothing was checked"
     if claim.epsilon is None:
-        return "There is no private claim to audit."
+        return f"There is no private claim to audit. {checked}."
     if verdict is Verdict.VIOLATION:
         return "The training step leaks more than its plan allows."
-    return f"Checked {', '.join(parts)}; halved noise would be caught with power {power:.2f}."
+    return f"{checked}; halved noise would be caught with power {power:.2f}." if tested else f"{checked}."

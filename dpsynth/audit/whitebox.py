@@ -10,15 +10,18 @@ and nothing needs to be charged; everything else (sampling, clipping, noise, div
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.audit import curves
+from dpsynth.audit.configs import WhiteboxConfig
 from dpsynth.audit.stats import bounds, roc
-from dpsynth.audit.stats.claim import ClaimTest, claim_test, power
+from dpsynth.audit.stats.claim import ClaimTest, claim_test, power, smallest_rejected
 from dpsynth.audit.stats.one_run import eps_f_dp, eps_steinke, guess
-from dpsynth.audit.stats.tradeoff import TradeOff, subsampled_gaussian
+from dpsynth.audit.stats.tradeoff import TradeOff, allowed, gaussian, subsampled_gaussian
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide
 
 if TYPE_CHECKING:
@@ -26,25 +29,8 @@ if TYPE_CHECKING:
     from dpsynth.privacy.progress import TrainingLog
 
 _LOUD = 10.0  # canary gradients before clipping, in clipping norms
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhiteboxConfig:
-    """How the step is audited (conf/audit). All public.
-
-    Args:
-      m: canaries; also the number of parameters of the audited step.
-      steps: at most this many of the plan's steps are taken; the claim is cut accordingly.
-      k_share: share of canaries called member, and share called non-member, in one-run tests.
-      alpha: error rate of the verdict and of the bounds.
-      seed: public: coins of the canaries. The step's own noise never depends on it.
-    """
-
-    m: int = 1000
-    steps: int = 100
-    k_share: float = 0.25
-    alpha: float = 0.05
-    seed: int = 0
+_SEPARATION = 2.0  # of a canary's worlds in noise stddevs: an AUC of 0.92, where noise is measured best
+_MOST_STEPS = 400
 
 
 class _CanaryObjective:
@@ -123,8 +109,7 @@ def trace_scores(
     scores = np.zeros(len(included))
 
     def watch(sums: np.ndarray) -> None:
-        exponent = np.clip((sums - 0.5) / sigma**2, -700, 700)
-        scores.__iadd__(np.logaddexp(np.log1p(-q) if q < 1 else -np.inf, np.log(q) + exponent))
+        scores.__iadd__(curves.step_score(sums, q, sigma))
 
     objective = _CanaryObjective(len(included), actual, watch)
     rows = torch.from_numpy(np.flatnonzero(included))
@@ -137,22 +122,28 @@ def trace_scores(
 def auditable(plan: TrainingPlan, config: WhiteboxConfig) -> tuple[TrainingPlan, TradeOff, TradeOff]:
     """Returns (plan of the audit, its curve, the curve with the noise halved).
 
-    Takes the first `config.steps` steps of the plan. Where these are too few to tell halved noise from the
-    claim, as with small sampling rates, every canary takes part in every step instead (rate 1, the plan's
-    noise and clip): the sampler is then tested by itself, in `dpsynth.audit.conformance`.
+    Takes the whole plan when it has at most `config.steps` steps and these tell halved noise from the claim.
+    Otherwise every canary takes part in every step (rate 1, the plan's noise and clip, as many steps as show
+    the noise best): the sampler is then tested by itself, in `dpsynth.audit.conformance`.
     """
-    steps = min(plan.steps, config.steps)
-    small = replace(
-        plan, steps=steps, expected_batch_size=max(1.0, plan.sample_rate * config.m / 2), device="cpu"
-    )
-    f = subsampled_gaussian(plan.noise_multiplier, plan.sample_rate, steps)
-    broken = subsampled_gaussian(plan.noise_multiplier / 2, plan.sample_rate, steps)
-    rng, half = np.random.default_rng(0), config.m // 2
-    if power(f, broken, half, half, alpha=config.alpha, rng=rng) >= 0.95 or plan.sample_rate == 1.0:
-        return small, f, broken
-    steps = max(1, min(500, round(1.2 * plan.noise_multiplier**2)))
-    full = replace(small, steps=steps, sample_rate=1.0, expected_batch_size=config.m / 2)
-    return full, *(subsampled_gaussian(plan.noise_multiplier / x, 1.0, steps) for x in (1, 2))
+    divisor = max(1.0, plan.sample_rate * config.m / 2)
+    whole = replace(plan, expected_batch_size=divisor, device="cpu")
+    if plan.steps <= config.steps:
+        f, broken = curve_of(whole, 1.0), curve_of(whole, 0.5)
+        rng, half = np.random.default_rng(0), config.m // 2
+        if power(f, broken, half, half, alpha=config.alpha, rng=rng) >= 0.95 or plan.sample_rate == 1.0:
+            return whole, f, broken
+    steps = min(_MOST_STEPS, max(1, round(_SEPARATION**2 * plan.noise_multiplier**2)))
+    full = replace(whole, steps=steps, sample_rate=1.0, expected_batch_size=config.m / 2)
+    return full, curve_of(full, 1.0), curve_of(full, 0.5)
+
+
+def curve_of(plan: TrainingPlan, factor: float, interval: float | None = None) -> TradeOff:
+    """Returns the curve of a plan's training with `factor` times its noise."""
+    noise_multiplier = plan.noise_multiplier * factor
+    if plan.sample_rate == 1.0:
+        return gaussian(np.sqrt(plan.steps) / noise_multiplier)
+    return subsampled_gaussian(noise_multiplier, plan.sample_rate, plan.steps, interval)
 
 
 def audit_whitebox(
@@ -194,11 +185,14 @@ def audit_step(
     verdict = decide(test.p_value, caught, alpha=config.alpha)
     statistics = _statistics(a, b, scores, included, f, delta, config, rng)
     statistics |= {"claim_p": test.p_value, "power_sigma_half": caught}
+    noise = _noise_bound(roc.auc(a, b), claimed, len(a), len(b), config.alpha)
+    shown = curve_of(claimed, noise, interval=1e-3).epsilon(delta) if np.isfinite(noise) else 0.0
+    statistics |= {"eps_lo_auc": shown, "noise_at_most": noise}
+    statistics["eps_max_auditable_auc"] = _most_auditable(claimed, config.m, delta, config.alpha)
     epsilon, seconds = f.epsilon(delta), time.perf_counter() - start
-    best = max(statistics["eps_lo_onerun"], statistics["eps_lo_cp"])
+    best = statistics["eps_lo_auc"]
     reason = _reason(test, caught)
-    fpr, tpr = roc.roc_curve(a, b)
-    keep = np.unique(np.linspace(0, len(fpr) - 1, 300).astype(int))
+    shares = {"delta": delta, "alpha": config.alpha, "k_share": config.k_share}
     result = AuditResult(
         kind="whitebox",
         verdict=verdict,
@@ -237,7 +231,10 @@ def audit_step(
             "backend": claimed.backend,
         },
         curves={
-            "roc": {"gradient": {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist()}},
+            "roc": {"gradient": curves.roc_points(a, b)},
+            "allowed": allowed(f),
+            "density": curves.densities(a, b, *curves.ideal_scores(claimed, rng)),
+            "convergence": curves.convergence(scores, included, **shares),
         },
     )
 
@@ -259,6 +256,21 @@ def _transfer(plan: TrainingPlan, actual: TrainingPlan, claimed: TrainingPlan) -
         steps=round(claimed.steps * actual.steps / plan.steps),
         backend=actual.backend,
     )
+
+
+def _noise_bound(seen: roc.Auc, plan: TrainingPlan, num_in: int, num_out: int, alpha: float) -> float:
+    """Returns an upper limit on the noise, in units of the plan's."""
+    return smallest_rejected(
+        seen, lambda factor: curve_of(plan, factor, interval=1e-2), num_in, num_out, alpha=alpha
+    )
+
+
+@lru_cache(maxsize=64)
+def _most_auditable(plan: TrainingPlan, m: int, delta: float, alpha: float) -> float:
+    """Returns the epsilon that `m` canaries told apart without a mistake would show."""
+    flawless = roc.Auc(value=1.0, stderr=1 / m)
+    noise = _noise_bound(flawless, plan, m // 2, m // 2, alpha)
+    return curve_of(plan, noise, interval=1e-2).epsilon(delta)
 
 
 def _statistics(a, b, scores, included, f, delta, config, rng) -> dict[str, float]:

@@ -45,6 +45,8 @@ def test_the_default_configuration_becomes_frozen_dataclasses():
 
 
 CHOICES = [p for group in (*SECTIONS, "generator") for p in CONF.glob(f"{group}/*.yaml")]
+# The other audits attack a finished release (experiments.audit), and none has nothing to set.
+CHOICES = [p for p in CHOICES if p.parent.name != "audit" or p.stem == "smoke"]
 
 
 @pytest.mark.parametrize("choice", sorted(str(path.relative_to(CONF)) for path in CHOICES))

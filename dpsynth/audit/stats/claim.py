@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from dpsynth.audit.stats.one_run import guess, one_run_p
@@ -20,6 +20,7 @@ from dpsynth.audit.stats.roc import Auc, auc
 from dpsynth.audit.stats.tradeoff import TradeOff
 
 Method = Literal["auc", "point", "one_run"]
+_PRECISION = 4e-3  # of inverted tests, relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,47 @@ def _point_test(scores_in: np.ndarray, scores_out: np.ndarray, f: TradeOff, fpr:
     )
 
 
+def smallest_rejected(
+    observed: Auc,
+    curve: Callable[[float], TradeOff],
+    num_in: int,
+    num_out: int,
+    *,
+    alpha: float = 0.05,
+    low: float = 0.25,
+    high: float = 16.0,
+) -> float:
+    """Inverts the AUC test: returns the smallest factor whose curve the observed AUC rejects, rounded up.
+
+    Formal guarantee: when scores come from `curve(r)` the result is at or below r with probability about
+    `alpha`, as the test itself; so the noise is at most the result times the planned noise, and epsilon at
+    least that of `curve(result)`.
+    Edge cases: infinity when not even `high` times the planned noise is rejected; never below `low`.
+
+    Args:
+      curve: factor on the planned noise -> curve; larger is more private.
+    """
+
+    from scipy.optimize import brentq
+
+    threshold = ndtri(1 - alpha)
+
+    def excess(log_factor: float) -> float:
+        f = curve(float(np.exp(log_factor)))
+        stderr = max(observed.stderr, auc_stderr(f, num_in, num_out))
+        return (observed.value - f.auc_ceiling()) / stderr - threshold
+
+    # Curves are dear: a bracket is grown from the plan's own noise, where the answer is when all is well.
+    low, high = np.log(low), np.log(high)
+    direction = 1.0 if excess(0.0) < 0 else -1.0
+    near, far = 0.0, 0.15 * direction
+    while direction * excess(far) < 0:
+        if far in (low, high):
+            return float(np.exp(far)) if far == low else float("inf")
+        near, far = far, float(np.clip(2.5 * far, low, high))
+    return float(np.exp(brentq(excess, near, far, xtol=_PRECISION) + _PRECISION))
+
+
 def mc_power(
     draw: Callable[[np.random.Generator], float],
     *,
@@ -141,8 +183,6 @@ def power(
 ) -> float:
     """Returns how often `claim_test` of `f` rejects when an ideal attack faces `alternative` instead."""
     if method == "auc":  # normal limit; agrees with simulation to 2 points from 100 canaries on
-        from scipy.special import ndtri
-
         null, other = auc_stderr(f, num_in, num_out), auc_stderr(alternative, num_in, num_out)
         gap = alternative.auc_ceiling() - f.auc_ceiling() + ndtri(alpha) * max(null, other)
         return float(ndtr(gap / max(other, 1e-12)))

@@ -147,17 +147,26 @@ def eps_delta(epsilon: float, delta: float) -> Curve:
     return Curve(family="eps_delta", fpr=fpr, tpr=np.array([delta, 1.0 - knee, 1.0, 1.0]))
 
 
+def allowed(f: TradeOff) -> dict[str, list[float]]:
+    """Returns points of the highest ROC curve that a claim excuses, dense at small rates, for plots."""
+    fpr = np.unique(np.concatenate([np.geomspace(1e-4, 1, 100), np.linspace(0, 1, 101)]))
+    return {"fpr": fpr.tolist(), "tpr": (1 - f.beta(fpr)).tolist()}
+
+
 @lru_cache(maxsize=64)
-def subsampled_gaussian(noise_multiplier: float, sample_rate: float, steps: int) -> Curve:
+def subsampled_gaussian(
+    noise_multiplier: float, sample_rate: float, steps: int, interval: float | None = None
+) -> Curve:
     """Returns the curve of `steps` Poisson-subsampled Gaussian steps, for adding or removing one unit.
 
     Args:
       noise_multiplier: noise stddev over the clipping norm.
+      interval: of the loss grid; coarser is faster and excuses a little more. None keeps about 1e5 losses.
     Source: Doroshenko et al. (2022), connect-the-dots privacy loss distributions.
     """
     from dpsynth.privacy.accounting import step_pld
 
-    interval = 1e-4 if noise_multiplier >= 0.7 else 1e-3  # keeps the grid near 1e5 losses
+    interval = interval or (1e-4 if noise_multiplier >= 0.7 else 1e-3)
     step = step_pld(sample_rate, noise_multiplier, interval)
     return from_pld(step.self_compose(steps) if steps > 1 else step, family="subsampled_gaussian")
 

@@ -61,7 +61,7 @@ def test_features_see_size_extremes_and_rows_near_the_target():
 
 def test_too_few_runs_or_no_claim_are_refused():
     worlds = worst_case(8, columns=1)
-    with pytest.raises(InvalidInput, match="20 runs"):
+    with pytest.raises(InvalidInput, match="n_train: 5 is not a whole number of at least 20"):
         audit_multirun(noisy_mean(1.0), *worlds, claim=CLAIM, config=MultirunConfig(n_train=5))
     with pytest.raises(InvalidInput, match="claim"):
         audit_multirun(noisy_mean(1.0), *worlds, claim=Claim(), config=CONFIG)

@@ -1,0 +1,120 @@
+"""Every training run ends with its audit: theory beside evidence, on the terminal, on disk and in MLflow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth.privacy.optimizer import FlatDPOptimizer
+from experiments import command_line, sweep, train
+
+SCHEMA = """
+version: 1
+num_units: 400
+columns:
+  - {name: age, kind: integer, min: 18, max: 90}
+  - {name: income, kind: continuous, min: 0, max: 100, decimals: 4}
+  - {name: height, kind: continuous, min: 0, max: 300, decimals: 4}
+  - {name: region, kind: categorical, values: [north, south, east]}
+"""
+QUICK = ["evaluation.models=[]", "evaluation.propensity=false"]
+TVAE = ["generator=tvae", "generator.size=small", "generator.anchor_weight=0", "generator.fit_pool=0"]
+TVAE += ["training.steps=3", "training.sample_rate=0.2", *QUICK]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs the entry point in an empty folder on a small table; returns the exit code."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": random.integers(18, 91, 400),
+            "income": np.round(random.uniform(0, 100, 400), 4),
+            "height": np.round(random.normal(170, 20, 400), 4),
+            "region": random.choice(["north", "south", "east"], 400),
+        }
+    )
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "schema.yaml").write_text(SCHEMA, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    data = ["data=csv", "data.path=table.csv", "data.schema=schema.yaml", "hydra.run.dir=run"]
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["train.py", *data, *words])
+        try:
+            command_line.run(train.job, "train", around=sweep.around)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+def logged():
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    found = client.get_experiment_by_name("dpsynth")
+    (run,) = client.search_runs([found.experiment_id])
+    names = {Path(f.path).name for f in client.list_artifacts(run.info.run_id, "internal/audit")}
+    return run.data, names
+
+
+def test_private_run_shows_theory_and_evidence_and_logs_both(call, capsys):
+    assert call(*TVAE, "privacy.epsilon=4", "audit.m=400") == 0
+    out, (data, artefacts) = capsys.readouterr().out, logged()
+    assert "CONSISTENT. ε claimed 4, audited at least" in out and "Attack on the training step" in out
+    metrics, params = data.metrics, data.params
+    assert metrics["audit/eps_theory"] == 4.0 and 2.0 < metrics["audit/eps_lo_best"] < 4.0
+    assert metrics["audit/gap"] == pytest.approx(4.0 - metrics["audit/eps_lo_best"])
+    assert metrics["audit/conformance/steps"] == 3 and metrics["audit/conformance/clip_max"] <= 1.0001
+    assert 0.97 < metrics["audit/conformance/noise_ratio"] < 1.03
+    assert {"audit/conformance/rate", "audit/conformance/divisor"} <= metrics.keys()
+    head = "audit/trace/gradient/constructed"
+    assert metrics[f"{head}/auc"] == pytest.approx(metrics[f"{head}/auc_ceiling"], abs=0.08)
+    assert metrics["audit/seconds"] < 30  # 2 to 3 on one free core
+    assert data.tags["audit.verdict"] == "CONSISTENT"
+    assert params["audit.m"] == "400" and params["audit.adjacency"] == "add_remove"
+    assert artefacts == {"audit.json", "theory_and_evidence.png"}
+    body = json.loads(Path("run/audit/audit.json").read_text())
+    assert body["exit_code"] == 0 and body["results"][0]["visibility"] == "internal"
+
+
+def test_method_without_training_is_audited_for_what_it_buys(call, capsys):
+    assert call("generator=independent", "privacy.epsilon=1", *QUICK) == 0
+    out, (data, _) = capsys.readouterr().out, logged()
+    assert "Attack on" not in out and "CONSISTENT. ε claimed 1, audited at least 0.9" in out
+    assert not any(name.startswith("audit/conformance") for name in data.metrics)
+
+
+def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsys):
+    assert call("generator=independent", "privacy=none", *QUICK) == 0
+    out, (data, _) = capsys.readouterr().out, logged()
+    assert "INCONCLUSIVE. There is no private claim to audit. Checked release files" in out
+    assert data.metrics["audit/invariance_leaks"] == 0 and "audit/eps_theory" not in data.metrics
+
+
+def halve_noise(monkeypatch):
+    """The optimizer adds half of the noise that it is asked for."""
+    honest = FlatDPOptimizer.__init__
+
+    def broken(self, *arguments, noise_multiplier, **more):
+        honest(self, *arguments, noise_multiplier=noise_multiplier / 2, **more)
+
+    monkeypatch.setattr(FlatDPOptimizer, "__init__", broken)
+    monkeypatch.setattr("dpsynth.privacy.training._check_accounted", lambda *_: None)
+
+
+@pytest.mark.parametrize("audit", ["smoke", "none"])
+def test_halved_noise_ends_the_run_in_an_error_after_everything_is_recorded(call, monkeypatch, capsys, audit):
+    halve_noise(monkeypatch)
+    assert call(*TVAE, "privacy.epsilon=4", f"audit={audit}") == 1
+    seen, (data, _) = capsys.readouterr(), logged()
+    assert "The audit found a violation" in seen.err and "noise is smaller" in seen.err
+    assert data.tags["audit.verdict"] == "VIOLATION" and data.metrics["audit/conformance/noise_ratio"] < 0.6
+    assert Path("run/result.json").is_file()
