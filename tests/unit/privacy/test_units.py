@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import panels
 import pytest
 import torch
 from worlds import SCHEMA, make_table, measure
@@ -12,6 +13,8 @@ from worlds import SCHEMA, make_table, measure
 from dpsynth.data.columns import Identifier
 from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.schema import Unit
+from dpsynth.data.statistics import Statistics
+from dpsynth.generators.base import load_generator
 from dpsynth.privacy import units
 from dpsynth.privacy.sampling import MappedUnits
 
@@ -38,3 +41,16 @@ def test_units_in_a_file_are_those_in_memory(schema, monkeypatch):
 
 def test_an_empty_table_is_resident():
     assert len(units.unit_store(TABLE.iloc[:0], SCHEMA, ENCODER, resident_mb=1.0)) == 0
+
+
+def test_sequences_in_a_file_are_those_in_memory(monkeypatch):
+    monkeypatch.setattr(units, "_BLOCK", 7)
+    method = load_generator("dgan")
+    statistics = Statistics.made_up(panels.SCHEMA)
+    encoder = method.Generator.encoder(method.Config(), panels.SCHEMA, statistics, private=True)
+    frame = panels.panel(25).sample(frac=1.0, random_state=0)  # rows of entities apart from one another
+    resident = units.unit_store(frame, panels.SCHEMA, encoder, resident_mb=10.0)
+    mapped = units.unit_store(frame, panels.SCHEMA, encoder, resident_mb=1e-6)
+    assert isinstance(mapped, MappedUnits) and len(mapped) == len(resident) == 25
+    every = torch.arange(25)
+    assert torch.equal(mapped.take(every).nan_to_num(-9.0), resident.nan_to_num(-9.0))
