@@ -154,6 +154,7 @@ def around(command: CommandLine) -> Iterator[list[str]]:
         extra = [f"hydra.sweep.dir={quoted(str(folder))}"]
         if config.sweep.selection == "private":
             extra.append("hydra/sweeper=private")
+        extra += _search_settings(command)
         if tracker.run_id:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
         failure = None
@@ -174,6 +175,18 @@ def around(command: CommandLine) -> Iterator[list[str]]:
         tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
     if failure is not None:
         raise failure
+
+
+def _search_settings(command: CommandLine) -> list[str]:
+    """Returns what a search by Optuna needs to know of our jobs, unless the user said otherwise.
+
+    They return utility, more being better, and a trial that failed says so by itself.
+    """
+    if "optuna" not in str(OmegaConf.select(command.hydra, "sweeper._target_")):
+        return []
+    ours = {"hydra.sweeper.direction": "maximize", "hydra.sweeper.max_failure_rate": "1.0"}
+    typed = {word.partition("=")[0] for word in command.arguments}
+    return [f"{key}={value}" for key, value in ours.items() if key not in typed]
 
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:

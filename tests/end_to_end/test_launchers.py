@@ -48,7 +48,7 @@ def test_the_slurm_launcher_is_configured():
     plugin = pytest.importorskip("hydra_plugins.hydra_submitit_launcher.config")
     from omegaconf import OmegaConf
 
-    command = [sys.executable, "-m", "experiments.train", "-m", "hydra/launcher=submitit_slurm"]
+    command = [sys.executable, "-m", "experiments.train", "hydra/launcher=submitit_slurm"]
     command += ["hydra.launcher.partition=long", "--cfg", "hydra"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
     launcher = OmegaConf.create(done.stdout).hydra.launcher
