@@ -161,28 +161,19 @@ def rebuild(release: Release) -> Any:
 
 def _request(schema: Schema, recipe: Recipe) -> Request:
     """What the method needs from the budget, known before any purchase."""
-    from dpsynth.generators.base import load_generator
+    from dpsynth.generators.base import load_generator, wishes
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
     questions = method.questions(recipe.settings, schema, private=private)
-    trains = method.trains
-    if hasattr(method, "trains_with"):  # settings decide
-        trains = method.trains_with(recipe.settings, private=private)
-    measures = getattr(method, "measures", True)
-    if hasattr(method, "measures_with"):
-        measures = method.measures_with(recipe.settings)
-    rounds = method.rounds(recipe.settings, schema, private=private) if hasattr(method, "rounds") else None
-    refines = questions and rounds is None and getattr(method, "refines", True)
-    if getattr(recipe.settings, "adaptive_rounds", None) == 0:  # the first set alone
-        refines = False
+    wants = wishes(method, recipe.settings, schema, private=private)
     return Request(
-        trains=trains,
-        measures=measures,
+        trains=wants.trains,
+        measures=wants.measures,
         num_marginals=len(questions),
-        num_refined=num_refined(schema) if refines else 0,
-        crossed=crossing(schema) if questions or rounds else None,
-        rounds=rounds,
-        **(_private_network(method, schema, recipe) if trains and private else {}),
+        num_refined=num_refined(schema) if questions and wants.refines else 0,
+        crossed=crossing(schema) if questions or wants.rounds else None,
+        rounds=wants.rounds,
+        **(_private_network(method, schema, recipe) if wants.trains and private else {}),
     )
 
 

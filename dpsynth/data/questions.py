@@ -20,9 +20,7 @@ from dpsynth.data.statistics import GROUPS, MAX_STRATA, STRATA, Marginal, Questi
 from dpsynth.errors import InvalidInput, Problem
 
 _SIGNAL = 4.0
-_WIDE = 300  # pairs beyond which noise on all of them would drown most: they are chosen instead
-_WIDE_ROUNDS = 4
-_PER_COLUMN = {False: 2, True: 3}  # chosen pairs per column, after all pairs and, in wide tables, without
+_PER_COLUMN = 2  # pairs that are chosen after all have been bought
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,39 +89,27 @@ def pair_questions(schema: Schema) -> tuple[Question, ...]:
     return tuple(asked)
 
 
-def is_wide(schema: Schema) -> bool:
-    """Whether a table has too many pairs of columns to buy them all; public."""
-    return schema.sequence is None and len(_names(schema)) * (len(_names(schema)) - 1) // 2 > _WIDE
-
-
-def first_questions(schema: Schema, adaptive_rounds: int | None) -> tuple[Question, ...]:
-    """The pairs that are bought whatever they say: all; none in a wide table, whose rounds choose.
-
-    Args:
-      adaptive_rounds: as in `pair_rounds`.
-    """
-    return () if is_wide(schema) and adaptive_rounds != 0 else pair_questions(schema)
-
-
 def pair_rounds(schema: Schema, adaptive_rounds: int | None) -> Rounds | None:
-    """Rounds that choose pairs by what a model gets wrong; None where none are wanted.
+    """Rounds that choose pairs by what a model gets wrong, in place of refining; None where none are wanted.
 
     Args:
-      adaptive_rounds: None means 4 in wide tables, and none in others, whose pairs are refined by what was
-        bought anyway.
+      adaptive_rounds: None refines pairs by what was bought anyway: that needs no choice to be paid for, and
+        has been better on every table measured.
     """
-    wide, pairs = is_wide(schema), len(pair_questions(schema))
-    num = adaptive_rounds if adaptive_rounds is not None else (_WIDE_ROUNDS if wide else 0)
-    if num == 0 or pairs == 0:
+    pairs = len(pair_questions(schema))
+    if not adaptive_rounds or pairs == 0:
         return None
-    return Rounds(num=num, choices=min(-(-_PER_COLUMN[wide] * len(_names(schema)) // num), pairs))
+    choices = -(-_PER_COLUMN * len(_names(schema)) // adaptive_rounds)
+    return Rounds(num=adaptive_rounds, choices=min(choices, pairs))
 
 
 def num_refined(schema: Schema) -> int:
     """How many pairs are bought a second time; public."""
     if schema.sequence is not None:
         return 0
-    return min(sum(_is_grouped(question) for question in pair_questions(schema)), 2 * len(_names(schema)))
+    return min(
+        sum(_is_grouped(question) for question in pair_questions(schema)), _PER_COLUMN * len(_names(schema))
+    )
 
 
 def refined_questions(statistics: Statistics, num: int) -> tuple[Question, ...]:
@@ -132,7 +118,7 @@ def refined_questions(statistics: Statistics, num: int) -> tuple[Question, ...]:
     Formal guarantee: post-processing of bought histograms.
     """
     grouped = [m for m in statistics.marginals if _is_grouped(m)]
-    grouped.sort(key=lambda m: -_dependence(m))
+    grouped.sort(key=lambda m: -dependence(m))
     plain = [tuple(name.removeprefix(GROUPS) for name in m.columns) for m in grouped[:num]]
     return tuple(Question(columns=columns) for columns in plain)
 
@@ -148,7 +134,7 @@ def _is_grouped(asked: Question | Marginal) -> bool:
     return all(name.startswith(GROUPS) for name in asked.columns[:2])
 
 
-def _dependence(marginal: Marginal) -> float:
+def dependence(marginal: Marginal) -> float:
     """Chi-square of independence within strata, less what noise adds to it."""
     counts = marginal.counts if marginal.counts.ndim == 3 else marginal.counts[..., None]
     rows, columns = counts.sum(1, keepdims=True), counts.sum(0, keepdims=True)

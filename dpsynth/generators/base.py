@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
@@ -109,6 +110,36 @@ class Seeker(Protocol):
           noise_stddev: of each count of an answer.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a method needs from the budget beside its questions; public.
+
+    Args:
+      trains: on units.
+      measures: it uses the 1-way histograms.
+      refines: pairs are bought a second time, chosen by what was bought.
+      rounds: of further questions, or None.
+    """
+
+    trains: bool
+    measures: bool
+    refines: bool
+    rounds: Rounds | None
+
+
+def wishes(method: Any, config: Any, schema: Schema, *, private: bool) -> Wishes:
+    """Asks a method what its settings need; `trains_with`, `measures_with` and `rounds` are optional."""
+    trains, measures, rounds = method.trains, getattr(method, "measures", True), None
+    if hasattr(method, "trains_with"):
+        trains = method.trains_with(config, private=private)
+    if hasattr(method, "measures_with"):
+        measures = method.measures_with(config)
+    if hasattr(method, "rounds"):
+        rounds = method.rounds(config, schema, private=private)
+    refines = getattr(method, "refines", True) and getattr(config, "adaptive_rounds", None) != 0
+    return Wishes(trains=trains, measures=measures, refines=refines and rounds is None, rounds=rounds)
 
 
 def generator_names() -> tuple[str, ...]:

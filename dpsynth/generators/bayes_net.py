@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, first_questions, pair_rounds
+from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.base import collect_rows
@@ -28,8 +28,8 @@ class Config:
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which weights of released rows are fitted to all that was bought; 0 releases
         rows of the tree as they come.
-      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
-        are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
+        pairs are refined by what was bought anyway; 0: neither).
     """
 
     sampling_batch_size: int = 50_000
@@ -57,7 +57,7 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return first_questions(schema, config.adaptive_rounds)
+        return pair_questions(schema)
 
     @classmethod
     def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, first_questions, pair_rounds
+from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
@@ -63,8 +63,8 @@ class Config:
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
-      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
-        are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
+        pairs are refined by what was bought anyway; 0: neither).
     """
 
     size: Literal["small", "medium", "large"] | None = None
@@ -219,7 +219,7 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return first_questions(schema, config.adaptive_rounds) if config.anchored(private) else ()
+        return pair_questions(schema) if config.anchored(private) else ()
 
     @classmethod
     def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:

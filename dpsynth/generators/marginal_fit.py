@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dpsynth.data.denoising import observed
 from dpsynth.data.encoding import Layout
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.questions import dependence
+from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.generators.tree import Tree
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
@@ -26,6 +27,7 @@ _ITERATIONS = 25  # of L-BFGS, for each of them
 _SWEEPS = 3  # of raking, after each of them
 _CHANCE = 1.1  # squared residual over the noise's variance, at which the fit is close enough
 _FEWEST = 0.1  # of the pool: the least effective number of rows
+_HISTOGRAMS = 300  # joint ones that are fitted at most
 _FEATURES = 12_000_000  # marks of rows that are kept in memory at once
 _OVERSAMPLING = 4  # rows drawn per released row
 _CHUNK = 20_000  # released rows chosen at once
@@ -54,7 +56,9 @@ class MarginalFit:
         self._pool: tuple[np.ndarray, Tensor] | None = None
         self._marks, targets, variances, start = [], [], [], 0
         total = max(statistics.num_rows, 1.0)
-        for marginal, noise in observed(statistics):
+        seen = observed(statistics)
+        self._num_raked = len(statistics.domain.names) - bool(statistics.crossed)  # come first: known best
+        for marginal, noise in seen[: self._num_raked] + _most_dependent(seen[self._num_raked :]):
             axes = [statistics.axis(name) for name in marginal.columns]
             places = [layout.onehot(column) for column, _ in axes]
             self._marks.append((start, places, [codes for _, codes in axes], marginal.counts.shape))
@@ -65,10 +69,6 @@ class MarginalFit:
             torch.from_numpy(np.concatenate(parts)).float() for parts in (targets, variances)
         )
         self.theta = torch.zeros(start)
-        known = len(statistics.domain.names) - bool(
-            statistics.crossed
-        )  # single or crossed columns, come first
-        self._num_raked = known
         self._size = max(min(pool_rows, _FEATURES // max(len(self._marks), 1)), 1_000)
 
     @property
@@ -199,6 +199,13 @@ class MarginalFit:
         self.theta = rest.pop("marginal_fit.theta", torch.zeros_like(self.theta))
         self._seed = int(rest.pop("marginal_fit.seed", self._seed))
         return rest
+
+
+def _most_dependent(pairs: list[tuple[Marginal, np.ndarray]]) -> list[tuple[Marginal, np.ndarray]]:
+    """All of them or, in wide tables, those that hang together most, so that the pool may be large."""
+    if len(pairs) <= _HISTOGRAMS:
+        return pairs
+    return sorted(pairs, key=lambda pair: -dependence(pair[0]))[:_HISTOGRAMS]
 
 
 def _systematic(rows: np.ndarray, weights: Tensor, num: int, random: np.random.Generator) -> np.ndarray:

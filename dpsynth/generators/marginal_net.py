@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, first_questions, pair_rounds
+from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
@@ -33,8 +33,8 @@ class Config:
       anchor_ema_decay: of the average of weights.
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which the weights of released rows are fitted; 0 releases them as they come.
-      adaptive_rounds: that choose pairs by what is known worst (None: 4 in wide tables, in others pairs
-        are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
+        pairs are refined by what was bought anyway; 0: neither).
     """
 
     width: int = 256
@@ -98,7 +98,7 @@ class Generator:
 
     @classmethod
     def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return first_questions(schema, config.adaptive_rounds)
+        return pair_questions(schema)
 
     @classmethod
     def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:

@@ -12,7 +12,7 @@ from joints import SCHEMA, buy, exact, make_table
 from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.questions import pair_questions
 from dpsynth.data.statistics import Question
-from dpsynth.generators import ctgan, independent, marginal_net, tvae
+from dpsynth.generators import ctgan, independent, marginal_fit, marginal_net, tvae
 from dpsynth.generators.anchor import Anchor, make_anchor
 from dpsynth.generators.base import public_draw
 from dpsynth.generators.marginal_fit import MarginalFit
@@ -135,3 +135,16 @@ def test_refined_histograms_answer_the_same_rows():
     for marginal in refined:
         truth = exact(STATISTICS, TABLE, Question(columns=marginal.columns))
         assert np.abs(marginal.counts - truth).max() < 6 * marginal.noise_stddev
+
+
+def test_a_wide_table_is_fitted_to_the_pairs_that_hang_together_most(monkeypatch):
+    """Otherwise the pool of rows would have to be small."""
+    monkeypatch.setattr(marginal_fit, "_HISTOGRAMS", 2)
+    statistics = buy(TABLE, noise_stddev=1.0)
+    encoder = TableEncoder(SCHEMA, statistics)
+    fit = marginal_fit.MarginalFit(encoder.layout, statistics, pool_rows=1_000, seed=0)
+    kept = [shape for _, _, _, shape in fit._marks[fit._num_raked :]]
+    singles = len(statistics.domain.names) - bool(statistics.crossed)
+    assert fit._num_raked == singles and len(kept) == 2
+    joint = [m for m in statistics.marginals if {n.lstrip("~") for n in m.columns[:2]} == {"age", "town"}]
+    assert sorted(kept) == sorted(m.counts.shape for m in joint)
