@@ -252,7 +252,8 @@ def _power(world: World, members: np.ndarray, natural: np.ndarray, claim, num_te
 
 
 def _reason(verdict, claim, findings, p_value, power, blind, config) -> str:
-    strongest = max(findings, key=lambda f: f.statistics["auc"])
+    test = "perm_p" if claim.f is None else "claim_p"
+    strongest = min(findings, key=lambda f: np.nan_to_num(f.statistics[test], nan=1.0))
     what = (
         "membership leaves no trace"
         if claim.f is None

@@ -69,3 +69,11 @@ def test_sequences_trains_generates_and_compares(tmp_path, monkeypatch):
     }
     assert gaps["acf_gap"] < 0.3  # steps without memory are at 0.47
     assert gaps["length_tv"] < 0.2
+
+
+def test_audit_clears_a_release_and_catches_copies_and_every_broken_step(tmp_path, monkeypatch):
+    text = shown(executed(ROOT / "notebooks/03_audit.ipynb", tmp_path, monkeypatch))  # 25 s on one core
+    assert "CONSISTENT - Nothing contradicts `epsilon=1" in text
+    assert "VIOLATION - The claim `epsilon=1" in text
+    steps = [line for line in text.splitlines() if "VIOLATION  " in line]
+    assert len(steps) == 6 and any("noise_halved" in line for line in steps)
