@@ -41,7 +41,7 @@ lint: $(STAMP) ## style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 mlflow: $(STAMP) ## open what the runs recorded
-	@DO_NOT_TRACK=true $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db
+	@DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 clean: ## remove caches; keeps .venv, outputs and mlflow.db
 	@find dpsynth experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from experiments.points import FINISHED, Point, table
 NOTE = "mlflow.note.content"
 _SHOWN = 2  # frontiers: utility, then distance
 _MOST_FAILED = 10
+_GAP = "&emsp;| "  # the user interface leaves no room between columns
 
 
 def _cell(value: Any) -> str:
@@ -22,9 +23,9 @@ def _one_line(error: str | None) -> str:
 
 
 def _markdown(header: Iterable[Any], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [[_cell(value) for value in row] for row in (header, *rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [_GAP.join(map(_cell, row)) for row in (header, *rows)]
+    lines.insert(1, " | ".join("---" for _ in header))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def sweep_note(points: Sequence[Point], cost: str) -> str:
@@ -54,7 +55,7 @@ def sweep_note(points: Sequence[Point], cost: str) -> str:
         parts.append(f"**Failed points: {len(failed)}{more}**\n\n{listed}")
     parts.append(
         "**Artifacts**: `internal/frontier/frontier.html` is the frontier to hover over, `runs.html` has one "
-        "line per run over what was swept, `internal/report/report.html` is the whole report. All figures "
-        "compare with real rows without paying for it: they are internal."
+        "line per run over what was swept; `python -m experiments.report sweep=FOLDER` adds the whole report "
+        "as `internal/report`. All figures compare with real rows without paying for it: they are internal."
     )
     return "\n\n".join(parts)

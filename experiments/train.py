@@ -54,7 +54,7 @@ def name_of(config: RunConfig) -> str:
     """Names a run where there is little room: in the columns of MLflow."""
     privacy = config.privacy
     budget = f"ε={privacy.total_epsilon:g}" if privacy.private else "no DP"
-    return f"{config.generator_name} {budget} seed={config.seed}"
+    return f"{config.generator_name} {budget} s{config.seed}"
 
 
 def claim_of(config: RunConfig) -> str:

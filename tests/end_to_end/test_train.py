@@ -114,7 +114,7 @@ def test_the_parent_carries_the_frontier_and_what_the_sweep_costs(swept):
         "summary.txt",
         "table.json",
     } <= names
-    note = parent.data.tags["mlflow.note.content"]
+    note = parent.data.tags["mlflow.note.content"].replace("&emsp;", " ")
     assert "| ε | independent | real rows |" in note and "**Failed points: 2**" in note
     assert "- Publishing all" in note and "training.expected_batch_size" in note
     metrics = parent.data.metrics
