@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -78,6 +79,16 @@ def _process(arguments: Sequence[str]) -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
+def _register_plugins() -> None:
+    """Makes our launcher and sweeper known: Hydra itself does not find plugins of editable installs."""
+    from hydra.core.plugins import Plugins
+
+    for name in ("private_sweeper.PrivateSweeper", "ray_launcher.RayLauncher"):
+        module, _, plugin = name.partition(".")
+        found = importlib.import_module(f"hydra_plugins.dpsynth.{module}")
+        Plugins.instance().register(getattr(found, plugin))
+
+
 def check_run(node: DictConfig) -> RunConfig:
     """Checks the configuration of one training run without importing what it will need."""
     return parse(node, light=True)
@@ -118,6 +129,8 @@ def run(
             return
         command = check(args, args.config_name or config_name, checked)
         signal.signal(signal.SIGTERM, _stop)
+        if args.multirun:
+            _register_plugins()
         with around(command) if around else contextlib.nullcontext(()) as extra:
             with _process([*arguments, *extra]):
                 entry()
