@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +113,15 @@ def read_plain(path: str) -> pd.DataFrame:
     import pandas as pd
 
     name = path.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        return pd.read_parquet(path)
-    if name.endswith((".csv", ".tsv")):
+    if not name.endswith((".parquet", ".csv", ".tsv")):
+        raise InvalidInput(path, [Problem("suffix", f"Is none of {_SUFFIXES}.", "Convert the table.")])
+    try:
+        if name.endswith(".parquet"):
+            return pd.read_parquet(path)
         return pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",")
-    raise InvalidInput(path, [Problem("suffix", f"Is none of {_SUFFIXES}.", "Convert the table.")])
+    except (ValueError, OSError):  # their messages may quote a row
+        rule = "Cannot be read as a table of its suffix."
+        raise InvalidInput(path, [Problem("content", rule, "Check the file.")]) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +205,20 @@ def run_one(kind: str, settings: Any, request: AuditRequest, material: Material)
         return play(material.recipe, material.claim, settings)
     from dpsynth.audit.release import audit_release
 
-    return audit_release(**targets(request, material, settings.seed), claim=material.claim, config=settings)
+    try:
+        return audit_release(
+            **targets(request, material, settings.seed), claim=material.claim, config=settings
+        )
+    except InvalidInput as error:
+        if request.nonmembers is not None:
+            raise
+        raise InvalidInput(error.subject, _of_reference(error.problems)) from None
+
+
+def _of_reference(problems: Sequence[Problem]) -> list[Problem]:
+    """Speaks of the file that was given: half of it are the non-members."""
+    told = [replace(p, where=p.where.replace("nonmembers", "reference")) for p in problems]
+    return list(dict.fromkeys(told))
 
 
 def targets(request: AuditRequest, material: Material, seed: int) -> dict[str, Any]:

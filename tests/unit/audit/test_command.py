@@ -149,3 +149,16 @@ def test_release_that_trained_nothing_has_no_step_to_audit(released):
     group = yaml.safe_load((ROOT / "conf/audit/whitebox.yaml").read_text())
     with pytest.raises(InvalidInput, match="Nothing in this release was trained"):
         audit.job(node(released, "release", audit=group))
+
+
+def test_mistakes_speak_of_the_files_that_were_given(files):
+    import pandas as pd
+
+    table = pd.read_csv(files / "sound.csv")
+    table.rename(columns={"x3": "y3"}).to_csv(files / "renamed.csv", index=False)
+    (files / "empty.csv").write_text("")
+    with pytest.raises(InvalidInput) as error:
+        audit.job(node(files, "renamed.csv"))
+    assert [p.where for p in error.value.problems] == ["members", "reference"]
+    with pytest.raises(InvalidInput, match="Cannot be read as a table"):
+        audit.job(node(files, "empty.csv"))
