@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Many
 
 import numpy as np
+from scipy import special
 
 from dpsynth.data.grid import project_to_simplex
 from dpsynth.data.sequence_encoding import SequenceLayout
@@ -19,8 +20,11 @@ class SequenceMarginals:
         self.layout, self.sizes = layout, axis_sizes(layout)
         self._tables: dict[SequenceQuestion, np.ndarray] = {}
         for marginal in marginals:
-            table = project_to_simplex(marginal.counts, max(float(marginal.counts.sum()), 1.0))
-            self._tables[SequenceQuestion.of_columns(marginal.columns)] = table / table.sum()
+            question, counts = SequenceQuestion.of_columns(marginal.columns), marginal.counts
+            if question.row == question.column and not question.lag:
+                counts = np.diag(np.diagonal(counts))  # elsewhere there is nothing but noise
+            table = project_to_simplex(counts, max(float(counts.sum()), 1.0))
+            self._tables[question] = table / table.sum()
 
     def pair(self, row: str, column: str, lag: int = 0) -> np.ndarray | None:
         """Joint frequencies [row, column], or None where they were not bought."""
@@ -38,6 +42,17 @@ class SequenceMarginals:
             return np.full(self.sizes[name], 1 / self.sizes[name])
         return np.mean(found, axis=0)
 
+    def correlation(self, row: str, column: str, lag: int = 0) -> float | None:
+        """Correlation of normal scores in a bought histogram, in (-1, 1); None where it was not bought."""
+        table = self.pair(row, column, lag)
+        if table is None:
+            return None
+        x, y = normal_scores(self.alone(row)), normal_scores(self.alone(column))
+        p, q = table.sum(1), table.sum(0)
+        cross = x @ table @ y - (p @ x) * (q @ y)
+        scale = np.sqrt((p @ x**2 - (p @ x) ** 2) * (q @ y**2 - (q @ y) ** 2))
+        return float(np.clip(cross / scale, -0.999, 0.999)) if scale > 1e-9 else 0.0
+
     def by_step(self, feature: str) -> np.ndarray:
         """Frequencies of a feature given the step, [step, cell]; its overall ones where a step is unseen."""
         table, overall = self._tables[SequenceQuestion(row=STEP, column=feature)], self.alone(feature)
@@ -52,6 +67,12 @@ class SequenceMarginals:
         shares = self.alone(LENGTH).copy()
         shares[: layout.min_length - 1] = 0.0
         return 1 + draw_codes(np.tile(shares, (num, 1)), random)
+
+
+def normal_scores(shares: np.ndarray) -> np.ndarray:
+    """Normal scores of cells in order: the normal quantile of each cell's middle."""
+    top = np.cumsum(shares)
+    return special.ndtri(np.clip(top - shares / 2, 1e-4, 1 - 1e-4))
 
 
 def draw_codes(

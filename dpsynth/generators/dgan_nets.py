@@ -99,6 +99,8 @@ class SequenceGenerator(nn.Module):
         if lengths is not None:
             longer = lengths.flip(0).cumsum(0).flip(0).clamp(min=1e-6)  # P(length ≥ step)
             stays = (longer / torch.cat([longer.new_ones(1), longer[:-1]])).clamp(0.01, 0.999)
+            for layer in (self.heads, self.memory.logits):  # all sequences alike at first
+                layer.weight.view(self.sample_len, self.layout.feature_width, -1)[:, -1] = 0.0
             bias[:, -1] = 0.0
             self.memory.step_bias[:, -1] = stays.logit() - _LONG
 

@@ -89,12 +89,12 @@ class SequenceAnchor:
         return total / max(self.num_cells, 1)
 
     def length_shares(self) -> Tensor | None:
-        """Bought frequencies of lengths 1 … max; None where none were bought."""
-        found = [self._blocks[key][0].sum(0) for key in ("length",) if key in self._blocks]
-        if not found:
+        """Bought frequencies of lengths 1 … max; None where they do not vary."""
+        if "length" not in self._blocks:
             return None
-        shares = project_to_simplex(found[0].double().numpy(), 1.0)
-        return torch.as_tensor(shares, dtype=torch.float32)
+        counts = self._blocks["length"][0].diagonal().double().numpy()
+        shares = project_to_simplex(counts, max(float(counts.sum()), 1e-3))
+        return torch.as_tensor(shares / shares.sum(), dtype=torch.float32)
 
     def answers(self, made: Generated) -> dict[str, Tensor]:
         """Every bought block as the batch has it; probabilities."""

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from dpsynth.data.schema import Schema
-from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes
+from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes, normal_scores
 from dpsynth.data.sequence_questions import SequenceQuestion, default_questions
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
 from dpsynth.data.statistics import Statistics
@@ -65,17 +65,9 @@ class Generator(Untrained):
         layout = encoder.layout
         attributes = [s.column for s in layout.attributes]
         features = [s.column for s in layout.features]
-        scores = {name: _scores(self.marginals.alone(name)) for name in (*attributes, *features)}
 
         def moment(row: str, column: str, lag: int = 0) -> float:
-            table = self.marginals.pair(row, column, lag)
-            if table is None:
-                return 0.0
-            x, y = scores[row], scores[column]
-            p, q = table.sum(1), table.sum(0)
-            cross = x @ table @ y - (p @ x) * (q @ y)
-            scale = np.sqrt((p @ x**2 - (p @ x) ** 2) * (q @ y**2 - (q @ y) ** 2))
-            return float(np.clip(cross / scale, -0.999, 0.999)) if scale > 1e-9 else 0.0
+            return self.marginals.correlation(row, column, lag) or 0.0
 
         def matrix(rows: list[str], columns: list[str]) -> np.ndarray:
             same = [[1.0 if r == c else moment(r, c) for c in columns] for r in rows]
@@ -109,7 +101,7 @@ class Generator(Untrained):
             shares = self.marginals.alone(segment.column)
             if segment.column in fixed:
                 codes[:, i] = fixed[segment.column][:, 0]
-                scores[:, i] = _scores(shares)[codes[:, i].astype(int)]
+                scores[:, i] = normal_scores(shares)[codes[:, i].astype(int)]
             else:
                 codes[:, i] = _quantiles(scores[:, i], shares, random)
         mean = scores @ self.loading.T
@@ -126,12 +118,6 @@ class Generator(Untrained):
                 features[:, step, i] = _quantiles((mean + state)[:, i] / scale[i], steps[i][step], random)
         lengths = self.marginals.draw_lengths(num, random)
         return layout.join(codes, np.zeros((num, 0)), lengths, features)
-
-
-def _scores(shares: np.ndarray) -> np.ndarray:
-    """Normal scores of cells: the normal quantile of each cell's middle."""
-    top = np.cumsum(shares)
-    return special.ndtri(np.clip(top - shares / 2, 1e-4, 1 - 1e-4))
 
 
 def _quantiles(scores: np.ndarray, shares: np.ndarray, random: np.random.Generator) -> np.ndarray:

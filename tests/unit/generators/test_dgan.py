@@ -451,3 +451,16 @@ def test_weights_say_what_the_budget_buys(weights, stages):
     assert 0.99 * 2.0 < plan.epsilon <= 2.0
     with pytest.raises(ValueError, match="nothing would be learnt"):
         Config(adversarial_weight=0.0, anchor_weight=0.0)
+
+
+def test_generation_starts_from_what_was_bought():
+    """Before any step: lengths, cells and the memory of ordered codes are near the bought histograms."""
+    marginals, _ = bought(SCHEMA, default_questions(SCHEMA))
+    generator, units = made(private=True, marginals=marginals)
+    table = generator.encoder.decode(generator.sample(3000, seed=0), seed=0)
+    real = panel(400)
+    shares = [t.groupby("who").size().value_counts(normalize=True).sort_index() for t in (table, real)]
+    assert np.abs(shares[0] - shares[1]).max() < 0.08
+    assert abs(table.wage.mean() - real.wage.mean()) < 4 and 0.7 < table.wage.std() / real.wage.std() < 1.3
+    ends = table.groupby("who").wage.agg(["first", "last"])[table.groupby("who").size() > 1]
+    assert ends.corr().loc["first", "last"] > 0.3  # codes drawn one by one: 0, with a standard error of 0.02
