@@ -102,12 +102,15 @@ def table(points: Sequence[Point]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*COLUMNS, "run_id"])
 
 
-def run_table(points: Sequence[Point]) -> pd.DataFrame:
-    """Returns one row per finished point: its settings, and a column per figure."""
+def run_table(points: Sequence[Point], metrics: Sequence[str]) -> pd.DataFrame:
+    """Returns one row per finished point: its settings, and a column per chosen figure."""
     import pandas as pd
 
     rows = [
-        {**point.settings, **{m["name"]: m["value"] for m in point.evaluation["metrics"]}}
+        {
+            **point.settings,
+            **{m["name"]: m["value"] for m in point.evaluation["metrics"] if m["name"] in metrics},
+        }
         for point in points
         if point.status == FINISHED
     ]

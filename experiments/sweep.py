@@ -34,6 +34,7 @@ from experiments.points import (
 )
 from experiments.run_audit import sentence
 
+_AXES = 4  # figures among the parallel coordinates
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
 
@@ -92,10 +93,11 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     shown.to_csv(place / "frontier.csv", index=False)
     frontier_figure(main).savefig(place / "frontier.png", dpi=160, bbox_inches="tight")
     (place / "frontier.html").write_text(frontier_page(figures), encoding="utf-8")
-    if len(runs := run_table(points)) > 1:
+    axes = default_metrics(figures)[:_AXES]
+    if len(runs := run_table(points, axes)) > 1:
         from dpsynth.report.parallel import parallel_page
 
-        page = parallel_page(runs, default_metrics(figures))
+        page = parallel_page(runs, axes)
         (place / "runs.html").write_text(page, encoding="utf-8")
     (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
     if picture := sweep_picture([{"generator": p.generator, **p.audit} for p in points]):

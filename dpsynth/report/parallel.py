@@ -32,7 +32,7 @@ def parallel_coordinates(runs: pd.DataFrame, metrics: Sequence[str]):
 
     metrics = [name for name in metrics if name in runs and runs[name].notna().any()]
     shown = runs[runs[metrics[0]].notna()] if metrics else runs.head(0)
-    settings = [c for c in runs.columns if c not in metrics and shown[c].map(str).nunique() > 1]
+    settings = [c for c in runs.columns if c not in metrics and _differs(c, shown[c])]
     axes = [_axis(name, shown[name]) for name in settings[:_MOST_AXES]]
     axes += [{"label": names.label(name), "values": shown[name].astype(float).tolist()} for name in metrics]
     line: dict[str, Any] = {"color": plots.colour(0)}
@@ -49,6 +49,12 @@ def parallel_coordinates(runs: pd.DataFrame, metrics: Sequence[str]):
         margin={"l": 90, "r": 60, "t": 40, "b": 130},
     )
     return figure
+
+
+def _differs(name: str, values: pd.Series) -> bool:
+    """Says whether a setting was varied; one that only some methods have differs only among those."""
+    own = values.dropna() if name.startswith("generator.") else values
+    return own.map(str).nunique() > 1
 
 
 def _axis(name: str, values: pd.Series) -> Mapping[str, Any]:

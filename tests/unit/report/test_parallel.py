@@ -33,6 +33,11 @@ def test_settings_that_differ_get_an_axis_and_equal_ones_do_not():
     ]
 
 
+def test_a_setting_that_one_method_alone_has_is_an_axis_only_where_it_was_varied():
+    one = RUNS.assign(**{"generator.width": [64, None, 64, None], "generator.depth": [1, None, 2, None]})
+    assert "depth" in axes(one) and "width" not in axes(one)
+
+
 def test_runs_without_the_figure_are_left_out():
     assert list(axes()["seed"].values) == [0, 1, 2]
 
