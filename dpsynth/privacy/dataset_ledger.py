@@ -77,7 +77,7 @@ class Spent:
         more = f" Nothing of {self.num_open} runs without privacy may leave." if self.num_open else ""
         return (
             f"Spent on this table so far: epsilon={self.epsilon:.4g} at delta={self.delta:g}, "
-            f"over {self.num_runs} runs.{more}"
+            f"over {self.num_runs} {'run' if self.num_runs == 1 else 'runs'}.{more}"
         )
 
 

@@ -49,6 +49,9 @@ def describe_plan(plan: Plan, num_columns: int | None = None) -> str:
         ]
     if plan.training is not None:
         lines += ["", *_training_lines(plan, num_columns)]
+    if plan.rungs:
+        rungs = ", ".join(f"epsilon={rung.epsilon:g} after {rung.steps} steps" for rung in plan.rungs)
+        lines.append(f"Ladder, one noise multiplier for all: {rungs}.")
     advice = list(warnings(plan))
     if advice:
         lines += ["", "Warnings:", *(f"  - {item}" for item in advice)]
@@ -172,6 +175,12 @@ def warnings(plan: Plan) -> Iterator[Advice]:
             problem=f"epsilon={plan.guarantee.epsilon:g} is a weak promise.",
             suggestion="Audit the release, or set privacy.epsilon to 10 or less.",
         )
+    for rung in plan.rungs:
+        if rung.steps == 0:
+            yield Advice(
+                problem=f"The rung epsilon={rung.epsilon:g} comes before the first step of training.",
+                suggestion="Raise training.epochs, or leave the rung out.",
+            )
     yield from _size_warnings(plan)
 
 

@@ -72,7 +72,9 @@ def test_arms_are_the_generators_and_then_what_is_left_out():
 
 def test_a_small_run_measures_every_row(monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda config: (make_table(2_000), SCHEMA))
-    settings = utility.Settings(generators=("independent", "bayes_net"), ablated=(), epsilons=(100.0,), draws=2)
+    settings = utility.Settings(
+        generators=("independent", "bayes_net"), ablated=(), epsilons=(100.0,), draws=2
+    )
     found = dict(utility.measure(utility.ROWS, settings))
     assert list(found) == ["independent", "bayes_net"]
     by_row = {name: {figure.row: figure for figure in figures} for name, figures in found.items()}

@@ -77,6 +77,7 @@ def test_rungs_are_one_training_with_one_noise_multiplier(climbed):
     assert [rung.epsilon for rung in plan.rungs] == [*RUNGS, 4.0]
     steps = [rung.steps for rung in plan.rungs]
     assert steps[0] == 0 < steps[1] < steps[2] == 30
+    assert "after 30 steps" in plan.table() and "epsilon=1 comes before the first step" in plan.table()
     noise = {release.ledger[0]["plan"]["training"]["noise_multiplier"] for release in climbed.rungs[1:]}
     assert noise == {plan.training.noise_multiplier}
     assert len({release.ledger[0]["ledger"] for release in (*climbed.rungs, climbed.release)}) == 1
