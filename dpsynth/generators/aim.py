@@ -20,8 +20,9 @@ from dpsynth.data.statistics import Question, Statistics
 from dpsynth.errors import DpsynthError
 from dpsynth.generators.base import check_settings, collect_rows
 from dpsynth.generators.random_field import Clique, Field, draw_rows
+from dpsynth.generators.untrained import Untrained
 
-_SAMPLED = 200_000  # rows by which the field answers questions that are not among its cliques
+_SAMPLED = 50_000  # rows by which the field answers questions that are not among its cliques
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Config:
 
     Args:
       rounds: each chooses joint histograms by the exponential mechanism and buys them.
-      choices: joint histograms per round (None: three tenths of the number of columns).
+      choices: joint histograms per round (None: two fifths of the number of columns).
       choice_share: of a round's budget for the choice.
       max_model_mb: of the largest field; questions that would outgrow it are not asked. It grows with the
         rounds, as in the paper.
@@ -38,12 +39,12 @@ class Config:
       sampling_batch_size: rows made at once.
     """
 
-    rounds: int = 10
+    rounds: int = 8
     choices: int | None = None
     choice_share: float = 0.1
     max_model_mb: float = 80.0
     steps: int = 150
-    final_steps: int = 1_000
+    final_steps: int = 600
     sampling_batch_size: int = 50_000
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class Config:
         )
 
 
-class Generator:
+class Generator(Untrained):
     """Draws rows from a Markov random field over the cells of columns.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
@@ -68,7 +69,6 @@ class Generator:
     """
 
     name: ClassVar[str] = "aim"
-    trains: ClassVar[bool] = False
 
     @classmethod
     def encoder(
@@ -100,23 +100,11 @@ class Generator:
             (name,): np.log(encoder.frequencies(name) + 1e-12) for name in names
         }
 
-    def to(self, device: torch.device | str) -> Generator:
-        return self
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
-
     def fit_public(self) -> None:
         """Fits the field to all that was bought; free."""
         field = Field(self.encoder.statistics.domain)
         field.fit(self._statistics, self.config.steps + self.config.final_steps)
         self._potentials = field.potentials
-
-    def fit_release(self) -> None:
-        return None
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         layout, random = self.encoder.layout, np.random.default_rng(seed)
@@ -182,7 +170,7 @@ def _candidates(columns: Sequence[str], target: str | None) -> dict[Clique, floa
 
 def _num_choices(config: Config, columns: Sequence[str], candidates: Mapping[Clique, float]) -> int:
     """Joint histograms per round; public."""
-    return min(len(candidates), config.choices or math.ceil(0.3 * len(columns)))
+    return min(len(candidates), config.choices or math.ceil(0.4 * len(columns)))
 
 
 class _Seeker:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
@@ -18,6 +17,7 @@ from dpsynth.generators.base import collect_rows
 from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.seeking import PairSeeker
 from dpsynth.generators.tree import Tree
+from dpsynth.generators.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Config:
     adaptive_rounds: int | None = None
 
 
-class Generator:
+class Generator(Untrained):
     """Draws the target, then each column given its parent and the target's stratum, down a maximum tree.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
@@ -47,7 +47,6 @@ class Generator:
     """
 
     name: ClassVar[str] = "bayes_net"
-    trains: ClassVar[bool] = False
 
     @classmethod
     def encoder(
@@ -75,18 +74,6 @@ class Generator:
             encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed, tree=False
         )
         self._tree = Tree(encoder.layout, statistics)
-
-    def to(self, device: torch.device | str) -> Generator:
-        return self
-
-    def fit_public(self) -> None:
-        return None
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
 
     def fit_release(self) -> None:
         """Fits the weights of released rows to the bought joint histograms; free."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.untrained import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +19,13 @@ class Config:
     """Nothing to choose."""
 
 
-class Generator:
+class Generator(Untrained):
     """Samples each column from its bought 1-way marginal; all dependence between columns is lost.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
     """
 
     name: ClassVar[str] = "independent"
-    trains: ClassVar[bool] = False
 
     @classmethod
     def encoder(
@@ -45,21 +43,6 @@ class Generator:
         self.encoder = encoder
         self.probabilities = [encoder.frequencies(s.column) for s in encoder.layout.segments]
 
-    def to(self, device: torch.device | str) -> Generator:
-        return self
-
-    def fit_public(self) -> None:
-        return None
-
-    def objective(self) -> None:
-        return None
-
-    def plain_objective(self) -> None:
-        return None
-
-    def fit_release(self) -> None:
-        return None
-
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
         random = np.random.default_rng(seed)
         rows = np.empty((num, len(self.probabilities)), dtype=np.float32)
@@ -70,10 +53,3 @@ class Generator:
         for index, code in self.encoder.condition_codes(conditions or {}).items():
             rows[:, index] = code
         return rows
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if state:
-            raise ValueError("Expected no weights for the independent generator.")
