@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
 from experiments.command_line import run
+from experiments.real_rows import CONFIG, find_real_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ def checked(node: DictConfig | dict[str, Any]) -> AuditRequest:
         file = getattr(request, key)
         if file is not None and not Path(str(file)).is_file():
             problems.append(Problem(key, f"No file {file!r}.", f"Correct {key}."))
-    if request.kind == "release":
+    if request.kind == "release" and not _knows_its_rows(request):
         for key in ("members", "reference"):
             if getattr(request, key) is None:
                 problems.append(Problem(key, "Is not given.", f"Add {key}=FILE."))
@@ -106,6 +107,12 @@ def checked(node: DictConfig | dict[str, Any]) -> AuditRequest:
     if problems:
         raise InvalidInput("The configuration", problems)
     return request
+
+
+def _knows_its_rows(request: AuditRequest) -> bool:
+    """A run of ours leaves its configuration beside its release, which says how the table was split."""
+    given = request.members or request.reference or request.nonmembers
+    return not given and not request.foreign and (Path(request.release).resolve().parent / CONFIG).is_file()
 
 
 def read_plain(path: str) -> pd.DataFrame:
@@ -167,6 +174,11 @@ def gather(request: AuditRequest) -> Material:
     training = TrainingPlan(**stored["training"]) if stored["training"] and stored["private"] else None
     if training is not None:
         training = training.with_count(release.statistics.num_units)
+    tables = {k: read_table(v, release.schema) for k, v in given.items()}
+    if request.kind in ("smoke", "release", "full") and _knows_its_rows(request):
+        reason = f"audit={request.kind} of {request.release}"
+        rows = find_real_rows(Path(request.release), release.schema, None, None, reason)
+        tables = dict(zip(("members", "reference"), rows))
     return Material(
         synthetic=release.synthetic,
         claim=claim_of(release.certificate, release.ledger),
@@ -174,7 +186,7 @@ def gather(request: AuditRequest) -> Material:
         events=tuple(charged_events(release.ledger)),
         schema=release.schema,
         recipe=release.generator,
-        tables={k: read_table(v, release.schema) for k, v in given.items()},
+        tables=tables,
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dpsynth.privacy.optimizer import FlatDPOptimizer
-from experiments import command_line, sweep, train
+from experiments import audit, command_line, sweep, train
 
 SCHEMA = """
 version: 1
@@ -90,6 +90,18 @@ def test_method_without_training_is_audited_for_what_it_buys(call, capsys):
     out, (data, _) = capsys.readouterr().out, logged()
     assert "Attack on" not in out and "CONSISTENT. ε claimed 1, audited at least 0.9" in out
     assert not any(name.startswith("audit/conformance") for name in data.metrics)
+
+
+def test_release_beside_its_run_is_audited_without_naming_its_rows(call, monkeypatch, capsys):
+    assert call("generator=independent", "privacy.epsilon=1", "holdout_share=0.6", *QUICK, "audit=none") == 0
+    quick = ["audit.attacks=[copy,nearest_record]", "audit.planted_repeats=2"]
+    monkeypatch.setattr(sys, "argv", ["audit.py", "release=run/release", "audit=release", *quick])
+    with pytest.raises(SystemExit) as stop:
+        audit.main()
+    assert stop.value.code in (0, 3)  # 120 targets on each side may be too few for power
+    body = json.loads(Path("run/audit/audit.json").read_text())["results"][0]
+    assert body["claim"]["family"] == "ledger" and 240 < body["params"]["m"] < 330
+    assert "epsilon=1" in capsys.readouterr().out
 
 
 def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsys):
