@@ -10,7 +10,7 @@ from dpsynth.privacy.guarantee import Guarantee, NonPrivate
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"epsilon": 0.0},
+        {"epsilon": -1.0},
         {"epsilon": math.inf},
         {"epsilon": math.nan},
         {"delta": 0.0},
