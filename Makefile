@@ -17,14 +17,14 @@ help: ## list the targets
 
 install: $(STAMP) ## make .venv and install the pinned versions (the other targets do it when needed)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "dpsynth needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) \
 	  || { echo "Python's venv module is missing (Debian: apt install python3-venv)." >&2; exit 1; }
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	PIP_CONSTRAINT=$(CURDIR)/.ci/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(RUN) -m pip install --quiet 'torch==2.13.0'
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	PIP_CONSTRAINT=$(CURDIR)/.ci/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(RUN) -m pip install --quiet -e '.[test,datasets,joblib]'
 	@touch $(STAMP)
 

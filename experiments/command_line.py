@@ -80,13 +80,15 @@ def _process(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _register_plugins() -> None:
-    """Makes our launcher and sweeper known: Hydra itself does not find plugins of editable installs."""
+    """Makes our sweeper and launcher known, by names in the one package that Hydra takes plugins from."""
     from hydra.core.plugins import Plugins
 
-    for name in ("private_sweeper.PrivateSweeper", "ray_launcher.RayLauncher"):
-        module, _, plugin = name.partition(".")
-        found = importlib.import_module(f"hydra_plugins.dpsynth.{module}")
-        Plugins.instance().register(getattr(found, plugin))
+    known = Plugins.instance()
+    for path in ("private_sweeper.PrivateSweeper", "ray_launcher.RayLauncher"):
+        module, _, name = path.partition(".")
+        plugin = getattr(importlib.import_module(f"experiments.{module}"), name)
+        known.register(plugin)
+        known.class_name_to_class[f"hydra_plugins.dpsynth.{name}"] = plugin
 
 
 def check_run(node: DictConfig) -> RunConfig:
