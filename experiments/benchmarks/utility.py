@@ -54,7 +54,6 @@ class Settings:
         "independent",
         "gaussian_copula",
         "bayes_net",
-        "aim",
         "marginal_net",
         "ctgan",
         "tvae",
