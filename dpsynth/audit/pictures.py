@@ -82,6 +82,7 @@ def sweep_picture(points: Sequence[Mapping[str, Any]]) -> bytes | None:
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=(low, ends[1]))
     ticks = sorted({p["claimed"] for p in known})
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set(xlabel="ε claimed", ylabel="ε audited, at least", title="Theory and evidence (internal)")
     axes.legend(frameon=False, loc="upper left")
