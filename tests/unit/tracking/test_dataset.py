@@ -13,19 +13,20 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.table import PrivateTable
 from dpsynth.tracking import TrackingConfig, track
 
-WORDS, NUMBERS, AMOUNTS = ["quixotry", "zymurgist"], [918273, 564738], [7654.3217, 1234.5671]
+WORDS, NUMBERS, AMOUNTS = ["quixotry", "zymurgist"], [918273645, 564738291], [7654.3217, 1234.5671]
+NUM_ROWS = 271_829  # six digits: four would turn up by chance in the random identifiers of a run
 SCHEMA = Schema(
     version=1,
     columns=(
         Categorical(name="job", values=None),
-        Integer(name="salary", min=0, max=999_999),
+        Integer(name="salary", min=0, max=999_999_999),
         Continuous(name="debt", min=0.0, max=9_999.0),
     ),
-    num_units=1_000,
+    num_units=100_000,
 )
 
 
-def make_table(num_rows: int = 7_919) -> PrivateTable:
+def make_table(num_rows: int = NUM_ROWS) -> PrivateTable:
     columns = {"job": WORDS, "salary": NUMBERS, "debt": AMOUNTS}
     rows = {name: (values * num_rows)[:num_rows] for name, values in columns.items()}
     return PrivateTable(pd.DataFrame(rows), SCHEMA)
@@ -44,7 +45,7 @@ def recorded(config: TrackingConfig, table: PrivateTable, *, leak: str | None = 
     return run, b"\n".join(path.read_bytes() for path in files), config.salt_file.read_bytes()
 
 
-def values_in(stored: bytes, num_rows: int = 7_919) -> list[str]:
+def values_in(stored: bytes, num_rows: int = NUM_ROWS) -> list[str]:
     """Lists what of the rows, or of their number, is written anywhere in a store."""
     return [str(v) for v in (*WORDS, *NUMBERS, *AMOUNTS, num_rows) if str(v).encode() in stored]
 
@@ -65,7 +66,7 @@ def test_the_schema_and_a_digest_are_recorded_and_no_value_of_a_row(tmp_path, ne
     assert salt not in stored and salt.hex().encode() not in stored
 
 
-@pytest.mark.parametrize("leak", [WORDS[1], NUMBERS[0], f"debt <= {AMOUNTS[0]}", "7919 rows"])
+@pytest.mark.parametrize("leak", [WORDS[1], NUMBERS[0], f"debt <= {AMOUNTS[0]}", f"{NUM_ROWS} rows"])
 def test_a_planted_value_is_found_in_the_store(tmp_path, new_store, leak):
     """The broken twin of the test above."""
     _, stored, _ = recorded(new_store(tmp_path), make_table(), leak=str(leak))
@@ -77,7 +78,7 @@ def test_digests_tell_tables_apart_in_one_store_and_mean_nothing_in_another(tmp_
     for place, name, table in [
         ("one", "first", make_table()),
         ("one", "again", make_table()),
-        ("one", "other", make_table(7_920)),
+        ("one", "other", make_table(NUM_ROWS + 1)),
         ("two", "first", make_table()),
     ]:
         run, _, _ = recorded(stores[place], table)
