@@ -7,16 +7,12 @@ imports nothing heavy, so that a mistake answers at once.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
 import hashlib
 import importlib
-import importlib.util
 import json
 import pkgutil
-import sys
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dpsynth.alone import alone
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -36,7 +33,7 @@ SECTIONS = {
     "privacy": ("dpsynth.privacy.configs", "PrivacyConfig"),
     "training": ("dpsynth.privacy.configs", "TrainingConfig"),
     "sweep": ("dpsynth.privacy.configs", "SweepConfig"),
-    "evaluation": ("dpsynth.evaluation.metrics", "EvaluationConfig"),
+    "evaluation": ("dpsynth.evaluation.types", "EvaluationConfig"),
     "audit": ("dpsynth.audit.configs", "SmokeConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
@@ -105,70 +102,6 @@ def generator_names() -> tuple[str, ...]:
     package = importlib.import_module("dpsynth.generators")
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
     return tuple(sorted(p.stem for p in (CONF / "generator").glob("*.yaml") if p.stem in modules))
-
-
-def _names(statement: ast.stmt) -> set[str]:
-    """Returns the names that a definition needs to be made and checked.
-
-    Of a class that leaves out methods that neither Python calls (`__post_init__`) nor a method that counts.
-    """
-
-    def read(parts: Iterable[ast.AST]) -> set[str]:
-        names = (node for part in parts for node in ast.walk(part) if isinstance(node, ast.Name))
-        return {node.id for node in names if isinstance(node.ctx, ast.Load)}
-
-    if not isinstance(statement, ast.ClassDef):
-        return read([statement])
-    methods = {part.name: part for part in statement.body if isinstance(part, ast.FunctionDef)}
-    parts = [*statement.decorator_list, *statement.bases, *statement.keywords]
-    parts += [part for part in statement.body if getattr(part, "name", "__").startswith("__")]
-    for part in parts:  # grows while it is read
-        called = {node.attr for node in ast.walk(part) if isinstance(node, ast.Attribute)}
-        parts += [methods[name] for name in methods if name in called and methods[name] not in parts]
-    return read(parts)
-
-
-def _needed(tree: ast.Module, name: str) -> tuple[list[ast.stmt], list[tuple[str, ast.alias]]]:
-    """Keeps of a module what its definition `name` uses, by name; imports from the package come apart."""
-    keep, borrowed, wanted = [], [], {name}
-    for statement in reversed(tree.body):
-        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
-            use = statement.name in wanted
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            bound = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-            use = bool(bound & wanted)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            names = {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-            use = bool(names & wanted) or getattr(statement, "module", None) == "__future__"
-            if use and isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("dpsynth."):
-                names = [alias for alias in statement.names if (alias.asname or alias.name) in wanted]
-                borrowed += [(statement.module, alias) for alias in names]
-                use = False
-        else:
-            use = False
-        if use:
-            keep.append(statement)
-            wanted |= _names(statement)
-    return keep[::-1], borrowed
-
-
-@functools.cache
-def alone(module: str, name: str) -> Any:
-    """Returns the class or function `name` of `module` without running the rest of that module.
-
-    A generator's settings stand in the file of the method, which imports torch; a mistyped setting should not
-    have to wait for that. What the definition uses is compiled with it, also from other files of the package.
-    """
-    if module in sys.modules:
-        return getattr(sys.modules[module], name)
-    origin = importlib.util.find_spec(module).origin
-    statements, borrowed = _needed(ast.parse(Path(origin).read_text(encoding="utf-8")), name)
-    home = types.ModuleType(f"{__name__}.alone.{module}.{name}")
-    sys.modules[home.__name__] = home  # where dataclasses and pydantic look annotations up
-    for source, alias in borrowed:
-        setattr(home, alias.asname or alias.name, alone(source, alias.name))
-    exec(compile(ast.Module(statements, []), origin, "exec"), home.__dict__)
-    return getattr(home, name)
 
 
 def _type_problems(error: Any, where: str) -> list[Problem]:

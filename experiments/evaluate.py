@@ -14,7 +14,7 @@ from experiments.command_line import run
 from experiments.real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
 
 KEYS = ("release", "train", "holdout", "schema", "seed", "out", "evaluation")
 

@@ -13,7 +13,7 @@ from dpsynth.config import RunConfig
 from experiments.points import FINISHED, Point
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Run
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker

@@ -84,7 +84,7 @@ def table(points: Sequence[Point]) -> pd.DataFrame:
     """Returns every figure of every finished point, one row each, as the frontier wants it."""
     import pandas as pd
 
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
     from dpsynth.report.frontier import COLUMNS, tidy
 
     parts = [

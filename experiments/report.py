@@ -18,7 +18,7 @@ from experiments.real_rows import file_problems, find_real_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
     from dpsynth.report.document import Document
 
 KEYS = ("release", "sweep", "real", "train", "holdout", "out", "report", "tracking")
@@ -99,7 +99,7 @@ def release_document(request: ReportRequest) -> Document:
 
 def _evaluation(beside: Path) -> Evaluation | None:
     """Figures that `experiments.evaluate` left beside the release, else those of the run."""
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
 
     if (beside / "evaluation.json").is_file():
         return Evaluation.from_dict(json.loads((beside / "evaluation.json").read_text(encoding="utf-8")))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.data.table import PrivateTable
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
@@ -229,7 +229,7 @@ def _method_of(config: RunConfig) -> str:
 def job(node: DictConfig) -> float:
     """Runs one point, unless the sweep that is resumed has it; returns its utility for a sweeper."""
     from dpsynth import tracking
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
 
     config = parse(node)
     folder, point = sweep.place(config)

@@ -11,7 +11,7 @@ from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Boolean, Schema
 from dpsynth.evaluation.binning import Binning, as_numbers
 from dpsynth.evaluation.fidelity import pairs
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 
 def joint_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:

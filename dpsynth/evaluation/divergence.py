@@ -6,7 +6,7 @@ import numpy as np
 
 from dpsynth.evaluation.binning import Binning
 from dpsynth.evaluation.fidelity import combined_codes, pairs
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 RARE_SHARE = 0.05
 

@@ -8,8 +8,8 @@ from dpsynth.data.schema import Schema
 from dpsynth.evaluation.binning import Binning
 from dpsynth.evaluation.dependence import dependence
 from dpsynth.evaluation.divergence import coverage, divergences
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
 from dpsynth.evaluation.neighbours import distances_between_rows
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 from dpsynth.evaluation.validity import validity
 
 

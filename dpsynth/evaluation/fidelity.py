@@ -10,7 +10,7 @@ import pandas as pd
 
 from dpsynth.data.schema import Schema
 from dpsynth.evaluation.binning import Binning
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 
 def total_variation(first: np.ndarray, second: np.ndarray, size: int) -> float:

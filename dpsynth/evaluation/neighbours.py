@@ -11,7 +11,7 @@ from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Schema
 from dpsynth.evaluation.binning import as_numbers
 from dpsynth.evaluation.features import category_codes, listed_values, subsample
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 NEIGHBOURS = 5
 _FEWEST_ROWS = 20

@@ -15,7 +15,7 @@ from dpsynth.evaluation.features import (
     subsample,
     tree_features,
 )
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 _MOST_ROWS = 10_000
 _FEWEST_ROWS = 20

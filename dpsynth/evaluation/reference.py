@@ -13,7 +13,7 @@ import pandas as pd
 from dpsynth.data.schema import Schema
 from dpsynth.evaluation import fidelity, utility
 from dpsynth.evaluation.binning import make_binning
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 
 @dataclass(frozen=True, kw_only=True)

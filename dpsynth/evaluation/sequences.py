@@ -12,7 +12,6 @@ from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Schema
 from dpsynth.evaluation import scores
 from dpsynth.evaluation.binning import Binning, make_binning
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
 from dpsynth.evaluation.panel import (
     Panel,
     correlation,
@@ -22,6 +21,7 @@ from dpsynth.evaluation.panel import (
     has_values,
     make_panel,
 )
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 LAGS = (1, 2, 3, 4, 6, 8, 12)
 _MOST_ENTITIES = 5_000

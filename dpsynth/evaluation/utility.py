@@ -21,7 +21,7 @@ from dpsynth.evaluation.features import (
     subsample,
     tree_features,
 )
-from dpsynth.evaluation.metrics import EvaluationConfig, Metric
+from dpsynth.evaluation.types import EvaluationConfig, Metric
 
 _FAMILIES = {
     "boosting": ("boosting", "boosted trees"),

@@ -9,7 +9,7 @@ from dpsynth.data.axis import declared_bounds, is_numeric, resolution
 from dpsynth.data.schema import Boolean, Column, Datetime, Schema
 from dpsynth.evaluation.binning import as_numbers
 from dpsynth.evaluation.features import category_codes
-from dpsynth.evaluation.metrics import Metric
+from dpsynth.evaluation.types import Metric
 
 
 def invalid_cells(table: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -53,9 +53,9 @@ class PrivateStep:
 
     Formal guarantee: given that `index` is a Poisson draw with the plan's rate, a step is one
     Poisson-subsampled Gaussian mechanism with the plan's noise multiplier, followed by post-processing. The
-    draws inside `unit_losses` (latents, Dropout) come from generators reseeded from `entropy` at every
-    step, so they are
-    independent across units and unknown: the mechanism is a mixture over them of mechanisms of sensitivity C.
+    draws inside `unit_losses` (latents, Dropout) come from generators reseeded from `entropy` at every step,
+    so they are independent across units and unknown: the mechanism is a mixture over them of mechanisms of
+    sensitivity C.
     Edge cases: an empty `index` adds noise and steps. Cutting the batch into physical batches changes the
     order of draws, not their law, and nothing else.
 

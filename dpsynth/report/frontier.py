@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dpsynth.evaluation.metrics import Evaluation
+from dpsynth.evaluation.types import Evaluation
 from dpsynth.report import names
 
 FLOOR = "independent"

@@ -11,7 +11,7 @@ import pandas as pd
 from dpsynth.data.schema import Schema
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.evaluation import plots
-from dpsynth.evaluation.metrics import Evaluation
+from dpsynth.evaluation.types import Evaluation
 from dpsynth.report.document import Picture
 from dpsynth.report.release_files import ReleaseFacts
 

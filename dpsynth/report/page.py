@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dpsynth.evaluation.metrics import Evaluation
+from dpsynth.evaluation.types import Evaluation
 from dpsynth.report import comparisons, names, sections
 from dpsynth.report.document import Document, Interactive, Picture, Section, Table, Text, limited
 from dpsynth.report.frontier import default_metrics, make_frontier, summary

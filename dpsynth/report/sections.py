@@ -9,7 +9,7 @@ import pandas as pd
 
 from dpsynth.evaluation import fidelity
 from dpsynth.evaluation.binning import make_binning
-from dpsynth.evaluation.metrics import Metric
+from dpsynth.evaluation.types import Metric
 from dpsynth.report import figures, names
 from dpsynth.report.document import Picture, Section, Text, limited
 from dpsynth.report.material import Material, ReportConfig, picture

@@ -139,7 +139,8 @@ def _point(
 ) -> dict[str, float]:
     """One run under fresh noise, and its figures; internal."""
     from dpsynth.data.table import PrivateTable
-    from dpsynth.evaluation.metrics import EvaluationConfig, evaluate
+    from dpsynth.evaluation.metrics import evaluate
+    from dpsynth.evaluation.types import EvaluationConfig
     from dpsynth.generators.base import load_generator
     from dpsynth.pipeline import Recipe, run
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig

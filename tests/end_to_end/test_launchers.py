@@ -71,7 +71,7 @@ def test_optuna_maximises_utility_at_a_fixed_epsilon(table, here):  # noqa: F811
     (path,) = here.glob("outputs/*/*/optimization_results.yaml")
     from omegaconf import OmegaConf
 
-    from dpsynth.evaluation.metrics import Evaluation
+    from dpsynth.evaluation.types import Evaluation
     from experiments.train import utility_of
 
     found = OmegaConf.load(path)

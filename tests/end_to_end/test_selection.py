@@ -132,7 +132,7 @@ def test_the_score_of_a_row_depends_on_that_row_alone(table, tmp_path):  # noqa:
     synthetic, holdout = frame.iloc[:120], frame.iloc[600:900]
 
     class Settings:
-        from dpsynth.evaluation.metrics import EvaluationConfig
+        from dpsynth.evaluation.types import EvaluationConfig
 
         evaluation, seed = EvaluationConfig(), 0
 

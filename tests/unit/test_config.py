@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from dpsynth.config import CONF, SECTIONS, RunConfig, alone, generator_names, parse
+from dpsynth.alone import alone
+from dpsynth.config import CONF, SECTIONS, RunConfig, generator_names, parse
 from dpsynth.errors import InvalidInput
 from experiments import overrides
 
@@ -125,7 +126,7 @@ def test_the_digest_tells_runs_apart_but_not_where_they_are_recorded():
 def test_a_generators_settings_are_read_without_its_module(name):
     """In a fresh process the twin has the same fields and defaults, and torch is not loaded."""
     code = (
-        "import dataclasses, sys; from dpsynth.config import alone;"
+        "import dataclasses, sys; from dpsynth.alone import alone;"
         f"cls = alone('dpsynth.generators.{name}', 'Config');"
         "assert not {'torch', 'pandas'} & set(sys.modules);"
         "print([(f.name, f.type, f.default) for f in dataclasses.fields(cls)])"

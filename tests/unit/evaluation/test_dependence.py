@@ -9,7 +9,7 @@ from sklearn.metrics import mutual_info_score
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Integer, Schema
 from dpsynth.evaluation import dependence
 from dpsynth.evaluation.binning import make_binning
-from dpsynth.evaluation.metrics import EvaluationConfig
+from dpsynth.evaluation.types import EvaluationConfig
 
 
 def by_name(metrics):

@@ -9,7 +9,7 @@ from scipy.stats import entropy
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.divergence import coverage, divergences, jensen_shannon, kullback_leibler
-from dpsynth.evaluation.metrics import EvaluationConfig
+from dpsynth.evaluation.types import EvaluationConfig
 
 
 def by_name(metrics):

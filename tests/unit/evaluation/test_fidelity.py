@@ -7,7 +7,7 @@ import pytest
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.evaluation import fidelity
 from dpsynth.evaluation.binning import make_binning
-from dpsynth.evaluation.metrics import EvaluationConfig
+from dpsynth.evaluation.types import EvaluationConfig
 
 CONFIG = EvaluationConfig()
 

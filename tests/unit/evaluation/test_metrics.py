@@ -9,7 +9,8 @@ import pytest
 
 from dpsynth.errors import InvalidInput
 from dpsynth.evaluation import reference
-from dpsynth.evaluation.metrics import Evaluation, EvaluationConfig, Metric, evaluate
+from dpsynth.evaluation.metrics import evaluate
+from dpsynth.evaluation.types import Evaluation, EvaluationConfig, Metric
 
 FAST = EvaluationConfig(num_bootstraps=20, models=("logistic",), propensity=False)
 

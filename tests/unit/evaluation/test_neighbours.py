@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from dpsynth.data.schema import Categorical, Continuous, Schema
 from dpsynth.evaluation import neighbours
-from dpsynth.evaluation.metrics import EvaluationConfig
+from dpsynth.evaluation.types import EvaluationConfig
 
 CONFIG = EvaluationConfig(max_distance_rows=600)
 

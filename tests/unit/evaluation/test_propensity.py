@@ -7,8 +7,8 @@ from scipy import stats
 
 from dpsynth.data.schema import Continuous, Schema
 from dpsynth.evaluation.features import code_like, tree_features
-from dpsynth.evaluation.metrics import EvaluationConfig
 from dpsynth.evaluation.propensity import pmse_ratio, propensity
+from dpsynth.evaluation.types import EvaluationConfig
 
 CONFIG = EvaluationConfig(num_bootstraps=50)
 NUMBERS = Schema(columns=tuple(Continuous(name=n, min=-9.0, max=9.0) for n in "abcd"))

@@ -6,9 +6,9 @@ import pytest
 from panels import CALENDAR, SCHEMA, panel
 
 from dpsynth.evaluation.binning import make_binning
-from dpsynth.evaluation.metrics import EvaluationConfig
 from dpsynth.evaluation.panel import correlation, frequencies, make_panel
 from dpsynth.evaluation.sequences import autocorrelations, cross_correlations, evaluate_sequences, structure
+from dpsynth.evaluation.types import EvaluationConfig
 
 QUICK = EvaluationConfig(num_bootstraps=20)
 

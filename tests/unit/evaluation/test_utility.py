@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
-from dpsynth.evaluation.metrics import EvaluationConfig
+from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.evaluation.utility import utility
 
 CONFIG = EvaluationConfig(num_bootstraps=50)

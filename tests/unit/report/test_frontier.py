@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dpsynth.evaluation.metrics import Evaluation, Metric
+from dpsynth.evaluation.types import Evaluation, Metric
 from dpsynth.report.frontier import (
     COLUMNS,
     default_metrics,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dpsynth.evaluation.metrics import EvaluationConfig, evaluate
+from dpsynth.evaluation.metrics import evaluate
+from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.report import names
 from tests.support import panels
 

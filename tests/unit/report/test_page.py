@@ -9,7 +9,8 @@ import pytest
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.errors import InvalidInput
 from dpsynth.evaluation import plots
-from dpsynth.evaluation.metrics import EvaluationConfig, evaluate
+from dpsynth.evaluation.metrics import evaluate
+from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.report.document import Document, Section, Table, Text, cell
 from dpsynth.report.frontier import COLUMNS
 from dpsynth.report.html import render_html
