@@ -6,6 +6,7 @@ back. Each step is one call into the package that owns it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -71,6 +72,7 @@ class Run:
     rungs: tuple[Release, ...] = ()
 
 
+@functools.lru_cache(maxsize=8)
 def plan(schema: Schema, recipe: Recipe) -> Plan:
     """Splits the declared budget before anything private is read; depends on public facts alone."""
     return make_plan(recipe.privacy, recipe.training, schema, _request(schema, recipe))
