@@ -1,10 +1,9 @@
-"""A Markov random field over the cells of columns, with inference by the library mbi (extra `marginal`)."""
+"""A Markov random field over the cells of columns; mbi (extra `marginal`) makes its junction tree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +19,14 @@ class Field:
     """A Markov random field, fitted to all bought histograms at once; each fit goes on where the last was."""
 
     def __init__(self, domain: Domain):
-        self._domain = _mbi().Domain(domain.names, domain.sizes)
+        self._domain = domain
         self.potentials: dict[Clique, np.ndarray] = {}
         self._answers: dict[Clique, np.ndarray] = {}
 
     def size_with(self, clique: Clique) -> float:
         """Megabytes of the field with one more clique."""
-        return _mbi().junction_tree.hypothetical_model_size(self._domain, [*self.potentials, clique])
+        cliques = [*self.potentials, clique]
+        return _mbi().junction_tree.hypothetical_model_size(_library_domain(self._domain), cliques)
 
     def answer(self, clique: Clique) -> np.ndarray | None:
         return self._answers.get(clique)
@@ -43,14 +43,14 @@ class Field:
             clique: self.potentials.get(clique, np.zeros(means.shape))
             for clique, (means, _) in wanted.items()
         }
-        infer = self._oracle(tuple(potentials), total)
-        answers = infer(potentials)
+        tree = JunctionTree(self._domain, tuple(potentials))
+        answers = tree.answers(potentials, total)
         loss = _loss(answers, wanted)
         size = 2.0 / (total * max(float(precision.max()) for _, precision in wanted.values()))
         for _ in range(steps):
             slopes = {c: (answers[c] - means) * precision for c, (means, precision) in wanted.items()}
             tried = {c: potentials[c] - size * slopes[c] for c in potentials}
-            found = infer(tried)
+            found = tree.answers(tried, total)
             new = _loss(found, wanted)
             promised = sum(float((slopes[c] * (answers[c] - found[c])).sum()) for c in potentials)
             if loss - new >= 0.25 * promised:  # false for what is not finite
@@ -59,17 +59,145 @@ class Field:
                 size *= 0.5
         self.potentials, self._answers = potentials, answers
 
-    def _oracle(self, cliques: tuple[Clique, ...], total: float) -> Any:
-        import jax
 
-        mbi = _mbi()
-        run = jax.jit(mbi.marginal_oracles.message_passing_shafer_shenoy)
+class _Message(NamedTuple):
+    """One clique of the tree tells another what it knows of the columns that both have.
 
-        def infer(potentials: Mapping[Clique, np.ndarray]) -> dict[Clique, np.ndarray]:
-            found = run(_vector(self._domain, potentials), total)
-            return {clique: np.asarray(found[clique].values) for clique in cliques}
+    Args:
+      source, target: places of the cliques.
+      dropped: axes of the source that the target does not have.
+      shape: of the message, with an axis for each column of the target.
+    """
 
-        return infer
+    source: int
+    target: int
+    dropped: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+class JunctionTree:
+    """Exact inference in a field: the cliques are joined into a tree of larger ones, which exchange messages.
+
+    Source: Jensen, Lauritzen & Olesen (1990), Bayesian updating in causal probabilistic networks by local
+      computations (HUGIN). Sums run over shares, not their logarithms, which is an order faster.
+
+    Args:
+      cliques: whose answers are wanted.
+    """
+
+    def __init__(self, domain: Domain, cliques: Sequence[Clique]):
+        library, names = _mbi().junction_tree, domain.names
+        self._size = dict(zip(names, domain.sizes))  # cells by column
+        tree, _ = library.make_junction_tree(_library_domain(domain), list(cliques))
+        self._nodes = [tuple(sorted(node, key=names.index)) for node in tree.nodes]
+        places = {node: place for place, node in enumerate(tree.nodes)}
+        self._cliques = tuple(cliques)
+        self._order = [
+            self._message(places[source], places[target])
+            for source, target in library.message_passing_order(tree)
+        ]
+        self._home = {clique: self._smallest(clique, self._nodes) for clique in cliques}
+
+    def _shape(self, clique: Clique) -> tuple[int, ...]:
+        return tuple(self._size[name] for name in clique)
+
+    def _smallest(self, clique: Clique, nodes: Sequence[Clique]) -> int:
+        fitting = [place for place, node in enumerate(nodes) if set(clique) <= set(node)]
+        return min(fitting, key=lambda place: np.prod(self._shape(nodes[place])))
+
+    def _message(self, source: int, target: int) -> _Message:
+        shared = set(self._nodes[source]) & set(self._nodes[target])
+        dropped = tuple(i for i, name in enumerate(self._nodes[source]) if name not in shared)
+        shape = tuple(self._size[name] if name in shared else 1 for name in self._nodes[target])
+        return _Message(source, target, dropped, shape)
+
+    def beliefs(self, potentials: Mapping[Clique, np.ndarray]) -> list[np.ndarray]:
+        """Shares of the joint cells of each node of the tree, in the field of these potentials."""
+        tables = [np.zeros(self._shape(node)) for node in self._nodes]
+        for clique, values in potentials.items():
+            node = self._nodes[self._home[clique]]
+            ordered = values.transpose([clique.index(name) for name in node if name in clique])
+            tables[self._home[clique]] += ordered.reshape(
+                [self._size[name] if name in clique else 1 for name in node]
+            )
+        for table in tables:
+            np.exp(table - table.max(), out=table)
+        sent: dict[tuple[int, int], np.ndarray] = {}
+        for source, target, dropped, shape in self._order:
+            message = tables[source].sum(axis=dropped)
+            message /= message.sum()
+            told = sent.get((target, source))  # before, the other way round
+            sent[source, target] = message
+            if told is not None:
+                message = np.divide(message, told, out=np.zeros_like(message), where=told > 0)
+            tables[target] *= message.reshape(shape)
+        return [table / table.sum() for table in tables]
+
+    def answers(self, potentials: Mapping[Clique, np.ndarray], total: float) -> dict[Clique, np.ndarray]:
+        """Rows in the cells of each clique."""
+        beliefs, found = self.beliefs(potentials), {}
+        for clique in sorted(self._cliques, key=len, reverse=True):
+            within = [other for other in found if set(clique) <= set(other)]
+            if within:  # a smaller table than the tree's
+                place = self._smallest(clique, within)
+                found[clique] = _margin(found[within[place]], within[place], clique)
+            else:
+                node = self._home[clique]
+                found[clique] = total * _margin(beliefs[node], self._nodes[node], clique)
+        return {clique: found[clique] for clique in self._cliques}
+
+    def draw(
+        self, potentials: Mapping[Clique, np.ndarray], num: int, random: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Draws rows, node by node down the tree, at evenly spaced heights; codes by column."""
+        beliefs, rows = self.beliefs(potentials), {}
+        for place in self._downwards():
+            node = self._nodes[place]
+            known = [name for name in node if name in rows]
+            new = [name for name in node if name not in rows]
+            if not new:
+                continue
+            table = beliefs[place].transpose([node.index(name) for name in (*known, *new)])
+            table = table.reshape(int(np.prod(self._shape(tuple(known)))), -1)
+            state = np.zeros(num, dtype=np.int64)
+            for name in known:
+                state = state * self._size[name] + rows[name]
+            drawn = _draw_evenly(table, state, random)
+            for name, codes in zip(new, np.unravel_index(drawn, self._shape(tuple(new)))):
+                rows[name] = codes
+        return rows
+
+    def _downwards(self) -> list[int]:
+        """Nodes, each after one that it shares columns with; those apart from all before start anew."""
+        order: list[int] = []
+        for root in range(len(self._nodes)):
+            waiting = [root]
+            while waiting:
+                place = waiting.pop()
+                if place not in order:
+                    order.append(place)
+                    waiting += [m.target for m in self._order if m.source == place]
+        return order
+
+
+def _margin(table: np.ndarray, names: Clique, kept: Clique) -> np.ndarray:
+    """Sums over the columns that are not kept; axes in the order of `kept`."""
+    summed = table.sum(axis=tuple(i for i, name in enumerate(names) if name not in kept))
+    left = [name for name in names if name in kept]
+    return summed.transpose([left.index(name) for name in kept])
+
+
+def _draw_evenly(table: np.ndarray, state: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A cell for each row by the shares of its state, [state, cell]; rows of a state at even heights."""
+    shares = table + 1e-300
+    ladder = (shares / shares.sum(axis=1, keepdims=True)).cumsum(axis=1) + np.arange(len(table))[:, None]
+    order = np.lexsort((random.random(len(state)), state))
+    counts = np.bincount(state, minlength=len(table))
+    rank = np.arange(len(state)) - np.repeat(counts.cumsum() - counts, counts)
+    heights = np.empty(len(state))
+    heights[order] = (rank + random.random(len(table))[state[order]]) / counts[state[order]]
+    found = np.searchsorted(ladder.ravel(), state + heights, side="right") - state * table.shape[1]
+    return found.clip(0, table.shape[1] - 1)
 
 
 def _wanted(statistics: Statistics) -> dict[Clique, tuple[np.ndarray, np.ndarray]]:
@@ -93,47 +221,25 @@ def _loss(
     return 0.5 * sum(float(((answers[c] - means) ** 2 * p).sum()) for c, (means, p) in wanted.items())
 
 
+def _library_domain(domain: Domain) -> Any:
+    return _mbi().Domain(domain.names, domain.sizes)
+
+
 def _mbi() -> Any:
-    """The library, in double precision and without its own warnings about that."""
+    """The library, without its own warnings."""
     import os
     import warnings
 
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mbi
     return mbi
 
 
-def _vector(domain: Any, potentials: Mapping[Clique, np.ndarray]) -> Any:
-    mbi = _mbi()
-    tables = {c: mbi.Factor(domain.project(c), values) for c, values in potentials.items()}
-    return mbi.CliqueVector(domain, tuple(tables), tables)
-
-
 def draw_rows(
     potentials: Mapping[Clique, np.ndarray], domain: Domain, num: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Draws rows whose answers round those of the field; codes by column."""
-    if num == 0:
-        return {}
-    mbi = _mbi()
-    vector = _vector(mbi.Domain(domain.names, domain.sizes), potentials)
-    field = mbi.MarkovRandomField(potentials=vector, marginals=vector, total=float(num))
-    with _numpy_seeded(seed):
-        made = field.synthetic_data(num)
-    return {name: np.asarray(made.data[name]) for name in domain.names}
-
-
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """The library draws from numpy's global generator; it is put back as it was."""
-    state = np.random.get_state()
-    np.random.set_state(np.random.RandomState(seed % 2**32).get_state())
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    tree = JunctionTree(domain, tuple(potentials))
+    return tree.draw(potentials, num, np.random.default_rng(seed))

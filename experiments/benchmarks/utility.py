@@ -55,6 +55,7 @@ class Settings:
         "gaussian_copula",
         "bayes_net",
         "marginal_net",
+        "aim",
         "ctgan",
         "tvae",
     )
