@@ -32,7 +32,15 @@ ALLOWED = {
         "dpsynth.privacy",
         "dpsynth.generators",
     },
-    "dpsynth.timeseries": {"dpsynth.errors", "dpsynth.types", "dpsynth.data", "dpsynth.generators"},
+    "dpsynth.timeseries": {
+        "dpsynth",
+        "dpsynth.errors",
+        "dpsynth.types",
+        "dpsynth.data",
+        "dpsynth.privacy",
+        "dpsynth.generators",
+        "dpsynth.pipeline",
+    },
     "dpsynth.audit": {
         "dpsynth.errors",
         "dpsynth.types",

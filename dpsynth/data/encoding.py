@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
+from dpsynth.data.conditions import encoded_conditions
 from dpsynth.data.dtypes import restore
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
-from dpsynth.errors import InvalidInput, Problem
 
 Representation = Literal["bins", "modes"]
 OTHER = "(other)"  # what values outside a bought list of text come back as
@@ -241,23 +241,9 @@ class TableEncoder:
         Raises:
           InvalidInput: unknown columns, or values that a column cannot take.
         """
-        problems, codes = [], {}
-        for name, value in conditions.items():
-            if name not in self.codecs:
-                known = ", ".join(self.codecs)
-                problems.append(Problem(name, "is not a generated column.", f"Choose one of {known}."))
-                continue
-            try:
-                part = self.codecs[name].encode(pd.Series([value]))
-            except (InvalidInput, ValueError, TypeError):
-                problems.append(
-                    Problem(name, f"cannot take the value {value!r}.", "Choose a declared value.")
-                )
-                continue
-            codes[self.layout.onehot(name)] = int(part[0, -1])
-        if problems:
-            raise InvalidInput("the conditions", problems)
-        return codes
+        encode = {name: codec.encode for name, codec in self.codecs.items()}
+        rows = encoded_conditions(conditions, self.schema, encode, kind="a generated column")
+        return {self.layout.onehot(name): int(row[0, -1]) for name, row in rows.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; schema and statistics are stored beside it."""

@@ -14,7 +14,8 @@ import pandas as pd
 
 from dpsynth.data.dtypes import dtype_name, restore
 from dpsynth.data.schema import Datetime, Identifier, Schema
-from dpsynth.data.table import name_problems
+from dpsynth.data.sequence_rows import sequence_problems
+from dpsynth.data.table import capped, name_problems
 from dpsynth.data.validation import check_columns
 from dpsynth.errors import InvalidInput, Problem
 
@@ -54,8 +55,11 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
         )
     frame = frame.loc[:, ~frame.columns.duplicated()]
     checked, found = check_columns(frame, schema, text=text)
-    if problems + found:
-        raise InvalidInput(subject, problems + found)
+    problems += found
+    if not problems and schema.sequence is not None:
+        problems = sequence_problems(capped(checked, schema), schema)
+    if problems:
+        raise InvalidInput(subject, problems)
     return checked
 
 

@@ -163,7 +163,7 @@ class SequenceLayout:
             lengths, rest = units[:, d], units[:, d + 1 :]
         else:
             lengths, rest = units[:, :1].sum(1) * 0 + self.max_length, units[:, d:]
-        return attributes, additional, lengths, rest.reshape(-1, self.max_length, len(self.features))
+        return attributes, additional, lengths, rest.reshape(len(units), self.max_length, len(self.features))
 
     def join(self, attributes, additional, lengths, features) -> np.ndarray:
         """Packs NumPy parts into float32 units; the inverse of `split`. Steps past the length become 0."""
@@ -171,7 +171,7 @@ class SequenceLayout:
         parts = [attributes, additional]
         if self.variable:
             parts.append(lengths[:, None])
-        parts.append(features.reshape(len(features), -1))
+        parts.append(features.reshape(len(features), self.max_length * len(self.features)))
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def to_dict(self) -> dict:

@@ -25,6 +25,7 @@ class LongTable:
       entity, time: their columns; without times, `time` is None and rows are in order.
       attributes, features: columns constant within an entity, and along it.
       discrete: columns to be treated as categories.
+      untyped: columns out of arrays of objects or text; what they hold is a fact of their values alone.
       style: what the input was: `numpy`, `wide` or `long`.
       columns: of a wide input, in its order, with their dtypes; its example ids, if any, are `ids`.
       steps: of a wide input, its feature columns in the order of steps.
@@ -41,6 +42,7 @@ class LongTable:
     columns: tuple[tuple[Any, str], ...] = ()
     steps: tuple[Any, ...] = ()
     ids: Any = None
+    untyped: tuple[str, ...] = ()
 
 
 def from_numpy(
@@ -48,11 +50,15 @@ def from_numpy(
     feature_types: Many[Kind] | None = None,
     attributes: np.ndarray | None = None,
     attribute_types: Many[Kind] | None = None,
+    *,
+    cast: bool = True,
 ) -> LongTable:
     """Lays out features [example, step, feature] (or a list of [step, feature]) and attributes [example, a].
 
     Columns that cannot be cast to float are discrete unless types say otherwise.
 
+    Args:
+      cast: turn columns of objects or text into numbers where all values allow it.
     Raises:
       InvalidInput: shapes that do not fit together; every problem is listed.
     """
@@ -81,7 +87,7 @@ def from_numpy(
     entity = np.repeat(np.arange(len(parts)), lengths)
     rows = np.concatenate(parts)
     columns: dict[str, Any] = {ENTITY: entity}
-    discrete = []
+    discrete, untyped = [], []
     names: list[tuple[str, ...]] = []
     for prefix, values, types in (
         ("attribute", None if attributes is None else attributes[entity], attribute_types),
@@ -90,8 +96,10 @@ def from_numpy(
         group = []
         for i in range(0 if values is None else values.shape[1]):
             name = f"{prefix}_{i}"
-            column, castable = _column(values[:, i])
+            column, castable = _column(values[:, i], cast)
             columns[name] = column
+            if _is_untyped(values):
+                untyped.append(name)
             if (types[i] == "discrete") if types is not None else not castable:
                 discrete.append(name)
             group.append(name)
@@ -104,13 +112,20 @@ def from_numpy(
         features=names[1],
         discrete=tuple(discrete),
         style="numpy",
+        untyped=tuple(untyped),
     )
 
 
-def _column(values: np.ndarray) -> tuple[pd.Series, bool]:
+def _is_untyped(values: np.ndarray) -> bool:
+    return values.dtype == object or values.dtype.kind in "US"
+
+
+def _column(values: np.ndarray, cast: bool) -> tuple[pd.Series, bool]:
     """A column with its own dtype, and whether its values are numbers."""
-    if values.dtype != object and values.dtype.kind not in "US":
+    if not _is_untyped(values):
         return pd.Series(values), True
+    if not cast:
+        return pd.Series(list(values), dtype=object), False
     series = pd.Series(list(values)).infer_objects()
     if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_bool_dtype(series):
         return series, True
@@ -129,9 +144,12 @@ def from_frame(
     time_column: str | None = None,
     discrete_columns: Many[str] | None = None,
     df_style: str = "wide",
+    cast: bool = True,
 ) -> LongTable:
     """Lays out a wide table (a row per example, a column per step) or a long one (a row per step).
 
+    Args:
+      cast: turn the steps of a wide table into numbers where all values allow it.
     Raises:
       InvalidInput: missing columns, or a long table without entities; every problem is listed.
     """
@@ -168,7 +186,7 @@ def from_frame(
     long = {ENTITY: np.repeat(np.arange(len(frame)), len(features))}
     long |= {STEP: np.tile(np.arange(len(features)), len(frame))}
     long |= {c: frame[c].repeat(len(features)).reset_index(drop=True) for c in attributes}
-    column, castable = _column(values.ravel())
+    column, castable = _column(values.ravel(), cast)
     text = {c for c in attributes if not pd.api.types.is_numeric_dtype(frame[c])}
     return LongTable(
         frame=pd.DataFrame(long | {"value": column}),
@@ -189,6 +207,7 @@ def from_frame(
         ),
         steps=tuple(map(_plain, features)),
         ids=example_id_column,
+        untyped=("value",) if _is_untyped(values) else (),
     )
 
 

@@ -13,7 +13,24 @@ from dpsynth.errors import InvalidInput, Problem
 def ordered_rows(
     frame: pd.DataFrame, schema: Schema
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, np.ndarray]:
-    """Sorts rows by entity and time and cuts at the maximum length."""
+    """Sorts rows by entity and time and cuts at the maximum length.
+
+    Raises:
+      InvalidInput: attributes that change within an entity, times off the declared calendar, or sequences
+        below the declared minimum length; every offending column is named.
+    """
+    found = _sorted(frame, schema)
+    if problems := _problems(schema, *found):
+        raise InvalidInput("the table", problems)
+    return found
+
+
+def sequence_problems(frame: pd.DataFrame, schema: Schema) -> list[Problem]:
+    """Lists what would be refused, so that it is known before anything is charged; names no value."""
+    return _problems(schema, *_sorted(frame, schema))
+
+
+def _sorted(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, np.ndarray]:
     sequence = schema.sequence
     entity = pd.factorize(frame[schema.unit.column])[0]
     if sequence.time is None:
@@ -26,12 +43,12 @@ def ordered_rows(
     place = np.arange(len(entity)) - starts
     keep = place < sequence.max_length
     table = frame.iloc[order[keep]].reset_index(drop=True)
-    entity, place, times = entity[keep], place[keep], times[keep]
-    _check_rows(schema, entity, place, table, times)
-    return entity, place, table, times
+    return entity[keep], place[keep], table, times[keep]
 
 
-def _check_rows(schema: Schema, entity, place, table, times) -> None:
+def _problems(
+    schema: Schema, entity: np.ndarray, place: np.ndarray, table: pd.DataFrame, times: np.ndarray
+) -> list[Problem]:
     sequence, problems = schema.sequence, []
     first = np.arange(len(entity)) - place
     for name in sequence.attributes:
@@ -47,5 +64,4 @@ def _check_rows(schema: Schema, entity, place, table, times) -> None:
     if len(entity) and np.bincount(entity).min() < sequence.min_length:
         rule = f"has entities with fewer rows than min_length={sequence.min_length}."
         problems.append(Problem("sequence", rule, "Lower min_length."))
-    if problems:
-        raise InvalidInput("the table", problems)
+    return problems

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import is_numeric
+from dpsynth.data.conditions import encoded_conditions
 from dpsynth.data.dtypes import restore
 from dpsynth.data.encoding import Segment
 from dpsynth.data.grid import Cells
@@ -228,20 +229,12 @@ class SequenceEncoder:
         """Encodes conditions on attributes: slots [num, slot] of each named attribute.
 
         Raises:
-          InvalidInput: a name that is not an attribute of the sequence.
+          InvalidInput: names that are no attributes, or values that an attribute cannot take.
         """
-        problems = [
-            Problem(name, "is not an attribute.", f"Condition on one of {', '.join(self.attributes)}.")
-            for name in values
-            if name not in self.attributes
-        ]
-        if problems:
-            raise InvalidInput("the conditions", problems)
+        encode = {name: codec.encode for name, codec in self.attributes.items()}
         encoded = {}
-        for name, value in values.items():
-            codec = self.attributes[name]
-            slots = codec.encode(pd.Series([value]))
-            if codec.kind == "scalar":
+        for name, slots in encoded_conditions(values, self.schema, encode, kind="an attribute").items():
+            if self.attributes[name].kind == "scalar":
                 slots[:, 0] = self._to_range(slots[:, 0])
             encoded[name] = np.repeat(slots, num, axis=0)
         return encoded

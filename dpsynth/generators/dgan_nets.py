@@ -5,7 +5,6 @@ Source: Lin, Jain, Wang, Fanti & Sekar (2020), Using GANs for Sharing Networked 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpsynth.data.sequence_encoding import SequenceLayout
+from dpsynth.generators.dgan_memory import Memory
 from dpsynth.generators.dgan_tensors import activate, harden, relax, sharpen
 
 _LONG = 2.0  # added to the logit of going on: sequences start out long
@@ -198,102 +198,6 @@ class SequenceGenerator(nn.Module):
             lengths = (survival > level).sum(1).clamp_(min=layout.min_length).cpu().numpy()
         attributes = harden(layout.attributes, made.drawn, None)
         return layout.join(attributes, made.additional.cpu().numpy(), lengths, features)
-
-
-class Memory(nn.Module):
-    """Logits for codes of cells beside the LSTM's: biases per step, noise that lasts, and places on an axis.
-
-    Noise that lasts is each sequence's first feature noise, and its feature noises smoothed along time with
-    learnt decays (stationary, unit variance). Ordered codes get one location per feature and step: a code
-    whose normal score is x has logit precision · (x · location − x² / 2), as if a draw from the bought
-    histogram had been seen with Gaussian noise. What lasts is then a scalar, not a pattern over all codes.
-
-    Args:
-      ordered: number of codes in order, by feature; codes beyond (missing) have no place.
-      inputs: widths of an LSTM output, of the attributes and of the feature noise.
-    """
-
-    def __init__(
-        self,
-        layout: SequenceLayout,
-        ordered: Mapping[str, int],
-        inputs: tuple[int, int, int],
-        sample_len: int,
-    ):
-        super().__init__()
-        hidden, attributes, noise = inputs
-        segments = [(s, ordered[s.column]) for s in layout.features if ordered.get(s.column, 0) > 2]
-        self.num, self.shape = len(segments), (layout.max_length, layout.feature_width)
-        self.spans = [(s.start, s.start + count) for s, count in segments]
-        self.register_buffer("places", torch.zeros(self.num, layout.feature_width))
-        self.log_precision = nn.Parameter(torch.full((self.num, 1), math.log(4.0)))
-        self.decay = nn.Parameter(torch.linspace(-1.0, 4.0, noise))  # logits
-        self.step_bias = nn.Parameter(torch.zeros(*self.shape))
-        self.step_location = nn.Parameter(torch.zeros(layout.max_length, self.num))
-        self.by_hidden = nn.Linear(hidden, sample_len * self.num, bias=False)
-        self.by_attributes = nn.Parameter(torch.zeros(attributes, self.num))
-        self.by_noise = nn.Linear(2 * noise, sample_len * self.num, bias=False)
-        nn.init.normal_(self.by_noise.weight, std=(2 * noise) ** -0.5)
-        self.logits = nn.Linear(2 * noise, sample_len * layout.feature_width, bias=False)
-
-    @torch.no_grad()
-    def start_at(self, shares: Tensor) -> None:
-        """Sets the places of codes to their normal scores under frequencies."""
-        for row, (start, end) in enumerate(self.spans):
-            part = shares[start:end] / shares[start:end].sum()
-            middle = (part.cumsum(0) - part / 2).clamp(1e-4, 1 - 1e-4)
-            self.places[row, start:end] = torch.special.ndtri(middle.double()).float()
-
-    def forward(self, hidden: Tensor, attributes: Tensor, noise: Tensor) -> Tensor:
-        """Logits [n, step, feature width] to add."""
-        num, (length, width) = len(hidden), self.shape
-        lasting = torch.cat([noise[:, :1].expand_as(noise), self._smoothed(noise)], 2)
-        location = (self.by_hidden(hidden) + self.by_noise(lasting)).reshape(num, length, self.num)
-        location = location + (attributes @ self.by_attributes)[:, None, :] + self.step_location
-        precision = self.log_precision.exp()
-        pull = (precision * (precision + 1)).sqrt() * self.places  # unit locations give the bought spread
-        fixed = self.step_bias - (precision * self.places.square()).sum(0) / 2
-        return location @ pull + self.logits(lasting).reshape(num, length, width) + fixed
-
-    def _smoothed(self, noise: Tensor) -> Tensor:
-        """First-order autoregressions with unit variance, [n, cell, noise]."""
-        decay = self.decay.sigmoid()
-        steps = torch.arange(noise.shape[1], device=noise.device)
-        apart = steps[:, None] - steps[None, :]
-        kernel = decay[:, None, None] ** apart.clamp(min=0) * (apart >= 0)
-        scale = torch.where(steps == 0, torch.ones_like(decay)[:, None], (1 - decay**2).sqrt()[:, None])
-        return torch.einsum("nsk,kts->ntk", noise, kernel * scale[:, None, :])
-
-
-class Critic(nn.Module):
-    """ReLU MLP with one output and no BatchNorm: each unit is judged alone."""
-
-    def __init__(self, inputs: int, num_layers: int = 5, num_units: int = 200):
-        super().__init__()
-        widths = [inputs] + [num_units] * num_layers
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, widths[1:]))
-        self.last = nn.Linear(widths[-1], 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = torch.relu(layer(x))
-        return self.last(x)[:, 0]
-
-    def penalty(self, x: Tensor) -> Tensor:
-        """Mean over examples of (‖∂D/∂x‖ − 1)², one norm per example, in closed form.
-
-        D is piecewise linear, so its input gradient is a product of weights and constant masks: one
-        backward pass through that product is the double backward pass of autograd, at less cost.
-        """
-        masks = []
-        with torch.no_grad():
-            for layer in self.layers:
-                x = torch.relu(layer(x))
-                masks.append(x > 0)
-        slope = self.last.weight.expand(len(x), -1)
-        for layer, mask in zip(reversed(self.layers), reversed(masks)):
-            slope = (slope * mask) @ layer.weight
-        return ((slope.square().sum(1) + 1e-12).sqrt() - 1).square().mean()
 
 
 def _batch_norm_mlp(inputs: int, num_layers: int, num_units: int, outputs: int) -> nn.Sequential:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.generators.base import seeded
-from dpsynth.generators.dgan_nets import Critic, Generated, SequenceGenerator
+from dpsynth.generators.dgan_critics import Critics
+from dpsynth.generators.dgan_nets import Generated, SequenceGenerator
 from dpsynth.generators.dgan_tensors import expand
 from dpsynth.generators.sequence_anchor import SequenceAnchor
 
@@ -20,50 +21,6 @@ if TYPE_CHECKING:
     from dpsynth.generators.dgan import Config
 
 _RESIDENT = 200_000_000  # bytes of expanded units that may stay in memory
-
-
-class Critics(nn.Module):
-    """The feature critic and, if there are attributes, the attribute critic: one module, one joint clip."""
-
-    def __init__(self, net: SequenceGenerator, config: Config, *, private: bool):
-        super().__init__()
-        layout = net.layout
-        context = layout.attribute_width + layout.additional_width
-        shape = (config.discriminator_num_layers, config.discriminator_num_units)
-        if private:
-            shape = (config.private_discriminator_num_layers, config.private_discriminator_num_units)
-        self.whole = Critic(layout.width, *shape)
-        uses = config.use_attribute_discriminator and context > 0
-        self.context = Critic(context, *shape) if uses else None
-        self.context_loss_coef = config.attribute_loss_coef
-
-    def optimizer(self, config: Config) -> torch.optim.Adam:
-        groups = [
-            {
-                "params": list(self.whole.parameters()),
-                "lr": config.discriminator_learning_rate,
-                "betas": (config.discriminator_beta1, 0.999),
-            }
-        ]
-        if self.context is not None:
-            groups.append(
-                {
-                    "params": list(self.context.parameters()),
-                    "lr": config.attribute_discriminator_learning_rate,
-                    "betas": (config.attribute_discriminator_beta1, 0.999),
-                }
-            )
-        return torch.optim.Adam(groups, fused=True)
-
-    def scores(self, context: Tensor, whole: Tensor) -> list[Tensor]:
-        """Scores [n] of each critic."""
-        return [self.whole(whole)] + ([self.context(context)] if self.context is not None else [])
-
-    def fooled(self, context: Tensor, whole: Tensor) -> Tensor:
-        """The generator's adversarial loss."""
-        scores = self.scores(context, whole)
-        loss = -scores[0].mean()
-        return loss - self.context_loss_coef * scores[1].mean() if len(scores) > 1 else loss
 
 
 class PlainObjective:

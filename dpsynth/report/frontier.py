@@ -12,7 +12,7 @@ import pandas as pd
 from dpsynth.evaluation.types import Evaluation
 from dpsynth.report import names
 
-FLOOR = "independent"
+FLOORS = ("independent", "sequence_independent")
 COLUMNS = ["generator", "epsilon", "seed", "metric", "value", "lower", "upper"]
 CONFIDENCE = 0.95
 
@@ -51,7 +51,7 @@ class Frontier:
     @property
     def generators(self) -> list[str]:
         """Names, the floor last."""
-        found = sorted(self.points["generator"].unique(), key=lambda name: (name == FLOOR, name))
+        found = sorted(self.points["generator"].unique(), key=lambda name: (name in FLOORS, name))
         return found
 
 
@@ -144,7 +144,8 @@ def summary(frontier: Frontier) -> pd.DataFrame:
 def default_metrics(table: pd.DataFrame) -> list[str]:
     """Returns the metrics worth a frontier, the main one first; references and worst cases are left out."""
     present = list(dict.fromkeys(table.loc[table["value"].notna(), "metric"]))
-    first = ["tstr_auc_boosting", "tstr_r2_boosting", "tv_2way", "tv_1way", "tv_3way_target"]
+    first = ["tstr_last_step_r2", "tstr_last_step_auc", "acf_gap", "cross_correlation_gap"]  # of sequences
+    first += ["tstr_auc_boosting", "tstr_r2_boosting", "tv_2way", "tv_1way", "tv_3way_target"]
     shown = [name for name in first if name in present]
     skipped = ("trtr_", "valid_", "real_", "acf_gap_lag_")
     endings = ("_holdout", "_baseline", "_max")

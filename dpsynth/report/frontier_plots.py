@@ -11,7 +11,7 @@ import pandas as pd
 from dpsynth.evaluation import plots
 from dpsynth.report import names
 from dpsynth.report.frontier import (
-    FLOOR,
+    FLOORS,
     Frontier,
     default_metrics,
     epsilon_label,
@@ -62,13 +62,13 @@ def _shifted(frontier: Frontier) -> dict[tuple[str, float], float]:
 def _style(frontier: Frontier, generator: str) -> tuple[str, str, str]:
     """Colour, marker and plotly symbol; the floor is grey."""
     position = frontier.generators.index(generator)
-    if generator == FLOOR:
+    if generator in FLOORS:
         return "#8a9099", plots.MARKERS[position % 8], _SYMBOLS[position % 8]
     return plots.colour(position), plots.MARKERS[position % 8], _SYMBOLS[position % 8]
 
 
 def _shown_name(generator: str) -> str:
-    return f"{generator} (floor)" if generator == FLOOR else generator
+    return f"{generator} (floor)" if generator in FLOORS else generator
 
 
 def _note(frontier: Frontier) -> str:
@@ -99,7 +99,7 @@ def frontier_figure(frontier: Frontier, *, width: float = 7.2, height: float = 4
         own = points[points["generator"] == generator]
         colour, marker, _ = _style(frontier, generator)
         x = [place[generator, e] for e in own["epsilon"]]
-        dashed = "--" if generator == FLOOR else "-"
+        dashed = "--" if generator in FLOORS else "-"
         known = own["lower"].notna().to_numpy()
         axes.vlines(
             [v for v, k in zip(x, known) if k],
@@ -261,7 +261,7 @@ def _traces(frontier: Frontier) -> list:
                 x=_broken(own, [place[generator, e] for e in own["epsilon"]]),
                 y=_broken(own, own["mean"]),
                 mode="lines+markers",
-                line={"color": colour, "width": 2, "dash": "dash" if generator == FLOOR else "solid"},
+                line={"color": colour, "width": 2, "dash": "dash" if generator in FLOORS else "solid"},
                 marker={"size": 9, "symbol": symbol, "line": {"color": "white", "width": 1}},
                 error_y={
                     "type": "data",

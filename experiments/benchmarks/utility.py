@@ -13,21 +13,34 @@ from typing import Any
 
 from experiments.benchmarks.harness import Figure, checked_names
 
-ROWS = ("auc", "tv_1way", "tv_2way", "tv_3way", "seconds")
 _METRICS = {
     "tstr_auc_boosting": "auc",
     "tv_1way": "tv_1way",
     "tv_2way": "tv_2way",
     "tv_3way_target": "tv_3way",
 }
+_OF_SEQUENCES = {
+    "acf_gap": "acf",
+    "cross_correlation_gap": "cross_correlation",
+    "step_marginal_tv": "step_marginal",
+    "transition_tv": "transition",
+    "tstr_last_step_r2": "last_step",
+}
+ROWS = (*_METRICS.values(), *_OF_SEQUENCES.values(), "seconds")
 ABLATIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "no anchoring": {"ctgan": {"anchor_weight": 0.0}, "tvae": {"anchor_weight": 0.0}},
+    "no anchoring": {
+        "ctgan": {"anchor_weight": 0.0},
+        "tvae": {"anchor_weight": 0.0},
+        "dgan": {"anchor_weight": 0.0, "adversarial_weight": 1.0},
+    },
     "no fitting": {name: {"fit_pool": 0} for name in ("ctgan", "tvae", "marginal_net", "bayes_net")},
     "no adaptivity": {
         name: {"adaptive_rounds": 0} for name in ("ctgan", "tvae", "marginal_net", "bayes_net")
     },
     "no DP-SGD": {"ctgan": {"adversarial_weight": 0.0}, "tvae": {"dp_sgd": False}},
+    "DP-SGD added": {"dgan": {"adversarial_weight": 1.0}},  # it has no critics unless asked for
 }
+_DIVIDED = {"dgan": {"adversarial_weight": 1.0}}  # settings with which there is something to divide
 _STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided 95 % quantiles by number of draws
 
 
@@ -37,12 +50,13 @@ class Settings:
 
     Args:
       name: of the suite.
-      data: a choice of conf/data that has a target.
+      data: a choice of conf/data that has a target; of sequences, their own figures are measured as well.
       path: a local file of it.
       generators: methods to compare.
       epsilons: declared budgets.
       ablated: methods that are measured again without each of their parts (`ABLATIONS`).
       marginals_shares: of the budget, for these methods' joint histograms; each is measured too.
+      steps: of DP-SGD; None takes those of a run.
       draws: noise draws of each point; split, weights and latents are the same.
       holdout_share, delta, threads: as in a run.
     """
@@ -62,6 +76,7 @@ class Settings:
     epsilons: tuple[float, ...] = (1.0, 10.0)
     ablated: tuple[str, ...] = ("ctgan", "tvae")
     marginals_shares: tuple[float, ...] = ()
+    steps: int | None = None
     draws: int = 3
     holdout_share: float = 0.2
     delta: float = 1e-5
@@ -113,7 +128,12 @@ def arms(settings: Settings) -> list[Arm]:
             if name in changes
         ]
         listed += [
-            Arm(name=f"{name}, marginals share {share:g}", generator=name, settings={}, marginals_share=share)
+            Arm(
+                name=f"{name}, marginals share {share:g}",
+                generator=name,
+                settings=_DIVIDED.get(name, {}),
+                marginals_share=share,
+            )
             for share in settings.marginals_shares
         ]
     return listed
@@ -152,7 +172,7 @@ def _point(
         privacy=PrivacyConfig(
             epsilon=epsilon, delta=settings.delta, marginals_share=arm.marginals_share or 0.0
         ),
-        training=TrainingConfig(threads=settings.threads),
+        training=TrainingConfig(steps=settings.steps, threads=settings.threads),
     )
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -160,5 +180,7 @@ def _point(
     seconds = time.perf_counter() - start
     config = EvaluationConfig(models=("boosting",), propensity=False, num_bootstraps=20)
     found = evaluate(release.synthetic, train, test, schema, config, seed=0)
-    figures = {short: found[name].value for name, short in _METRICS.items() if name in found}
+    figures = {
+        short: found[name].value for name, short in (_METRICS | _OF_SEQUENCES).items() if name in found
+    }
     return figures | {"seconds": seconds}

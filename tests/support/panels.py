@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dpsynth.data.grid import coarsen, fine_domain
 from dpsynth.data.schema import (
@@ -18,6 +20,7 @@ from dpsynth.data.schema import (
     Sequence,
     Unit,
 )
+from dpsynth.data.sequences import SequenceEncoder
 from dpsynth.data.statistics import Marginal, Statistics
 
 SCHEMA = Schema(
@@ -85,4 +88,43 @@ def exact(table: pd.DataFrame, schema: Schema = SCHEMA, max_cells: int = 8) -> S
     num = float(entity.max() + 1)
     return Statistics(
         num_units=num, num_rows=num, domain=coarsen(domain, fine, max_cells, num_rows=num), fine=fine
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A generator on a small table of sequences."""
+
+    table: pd.DataFrame
+    encoder: SequenceEncoder
+    generator: Any
+    units: torch.Tensor
+    rebuild: Any
+
+
+def build(
+    module: Any,
+    config: Any,
+    *,
+    private: bool,
+    schema: Schema = SCHEMA,
+    num: int = 60,
+    noise_stddev: float = 1.0,
+) -> World:
+    """Builds a generator of sequences as the pipeline does, with seeded noise on what it buys."""
+    table, random = panel(num, schema=schema), np.random.default_rng(1)
+    statistics = exact(table, schema)
+    encoder = module.Generator.encoder(config, schema, statistics, private=private)
+    units, marginals = encoder.encode(table), []
+    for question in module.Generator.questions(config, schema, private=private):
+        counts = encoder.count(question, units) / encoder.resolution
+        noisy = counts + noise_stddev * random.standard_normal(counts.shape)
+        marginals.append(Marginal(columns=question.columns, counts=noisy, noise_stddev=noise_stddev))
+    statistics = replace(statistics, marginals=tuple(marginals))
+
+    def rebuild(seed: int = 0) -> Any:
+        return module.Generator(config, encoder, statistics, seed=seed, private=private)
+
+    return World(
+        table=table, encoder=encoder, generator=rebuild(), units=torch.from_numpy(units), rebuild=rebuild
     )

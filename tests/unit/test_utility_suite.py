@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import panels
 import pytest
 from joints import SCHEMA, make_table
+from omegaconf import OmegaConf
 from scipy import stats
 
+from dpsynth.config import CONF
 from dpsynth.data import datasets
 from dpsynth.generators.base import load_generator
+from experiments.benchmark import checked
 from experiments.benchmarks import utility
 
 
@@ -40,12 +44,47 @@ def test_each_ablation_changes_what_is_bought_or_trained(name):
         )
         return [event.name for event in plan(schema, recipe).events]
 
-    changed = {key: events(**arms[name]) for key, arms in utility.ABLATIONS.items()}
+    changed = {key: events(**arms[name]) for key, arms in utility.ABLATIONS.items() if name in arms}
     both = ["marginals", "marginals/refined"]
     assert events() == changed["no fitting"] == ["columns/histograms", *both, "training"]
     assert changed["no anchoring"] == ["columns/histograms", "training"]
     assert changed["no adaptivity"] == ["columns/histograms", "marginals", "training"]
     assert changed["no DP-SGD"] == ["columns/histograms", *both]
+
+
+def test_ablations_of_sequences_are_histograms_alone_critics_alone_and_both():
+    from dpsynth.pipeline import Recipe, plan
+    from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+
+    def stages(**settings):
+        config = load_generator("dgan").Config(**settings)
+        recipe = Recipe(
+            generator="dgan", settings=config, privacy=PrivacyConfig(), training=TrainingConfig(steps=5)
+        )
+        return [event.stage for event in plan(panels.SCHEMA, recipe).events][1:]
+
+    assert stages() == ["marginals"]
+    assert stages(**utility.ABLATIONS["no anchoring"]["dgan"]) == ["training"]
+    assert stages(**utility.ABLATIONS["DP-SGD added"]["dgan"]) == ["marginals", "training"]
+
+
+def test_the_suite_of_sequences_measures_their_own_figures(monkeypatch):
+    chosen = checked({"suite": OmegaConf.load(CONF / "suite" / "utility_sequences.yaml"), "rows": None})
+    assert [arm.name for arm in utility.arms(chosen.suite)] == [
+        "sequence_independent",
+        "var",
+        "dgan",
+        "dgan, no anchoring",
+        "dgan, DP-SGD added",
+        "dgan, marginals share 0.5",
+    ]
+    monkeypatch.setattr(datasets, "load", lambda config: (panels.panel(150), panels.SCHEMA))
+    one = dataclasses.replace(chosen.suite, generators=("var",), ablated=(), epsilons=(10.0,))
+    ((name, figures),) = utility.measure(utility.ROWS, one)
+    rows = [figure.row for figure in figures]
+    assert name == "var"
+    assert {"acf", "cross_correlation", "step_marginal", "transition", "last_step", "seconds"} <= set(rows)
+    assert all(math.isfinite(figure.value) for figure in figures)
 
 
 def test_intervals_are_students_over_draws():
@@ -66,7 +105,7 @@ def test_arms_are_the_generators_and_then_what_is_left_out():
     )
     names = [arm.name for arm in utility.arms(settings)]
     assert names[:2] == ["independent", "tvae"]
-    assert names[2:6] == [f"tvae, {without}" for without in utility.ABLATIONS]
+    assert names[2:6] == [f"tvae, {without}" for without, arms in utility.ABLATIONS.items() if "tvae" in arms]
     assert names[6:] == ["tvae, marginals share 0.5"]
 
 
@@ -78,5 +117,6 @@ def test_a_small_run_measures_every_row(monkeypatch):
     found = dict(utility.measure(utility.ROWS, settings))
     assert list(found) == ["independent", "bayes_net"]
     by_row = {name: {figure.row: figure for figure in figures} for name, figures in found.items()}
-    assert all(list(rows) == list(utility.ROWS) for rows in by_row.values())
+    of_tables = ["auc", "tv_1way", "tv_2way", "tv_3way", "seconds"]
+    assert all(list(rows) == of_tables for rows in by_row.values())
     assert by_row["bayes_net"]["tv_2way"].value < by_row["independent"]["tv_2way"].value

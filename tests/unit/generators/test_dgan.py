@@ -12,8 +12,7 @@ from dpsynth.errors import InvalidInput
 from dpsynth.generators import dgan
 from dpsynth.generators.base import seeded
 from dpsynth.generators.dgan import Config, Generator
-from dpsynth.generators.dgan_nets import Critic
-from dpsynth.generators.dgan_objective import Critics
+from dpsynth.generators.dgan_critics import Critic, Critics
 from dpsynth.generators.dgan_tensors import expand
 from dpsynth.privacy.clipping import BookKeeper
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig

@@ -142,6 +142,20 @@ def test_references_and_worst_cases_have_no_frontier_of_their_own():
     assert default_metrics(pd.concat([table, more])) == [AUC, "tv_2way"]
 
 
+def test_sequences_are_judged_by_their_own_figures_first():
+    figures = ["tstr_r2_boosting", "tv_2way", "acf_gap", "cross_correlation_gap", "tstr_last_step_r2"]
+    table = pd.concat([rows({("dgan", 1.0): [0.1]}, name) for name in figures])
+    assert default_metrics(table) == [
+        "tstr_last_step_r2",
+        "acf_gap",
+        "cross_correlation_gap",
+        "tstr_r2_boosting",
+        "tv_2way",
+    ]
+    both = pd.concat([rows({(name, 1.0): [0.1]}, "acf_gap") for name in ("sequence_independent", "var")])
+    assert make_frontier(both, "acf_gap").generators == ["var", "sequence_independent"]  # the floor is last
+
+
 def test_picture_has_a_line_per_generator_the_real_rows_and_links_for_ties():
     table = sweep(4, 3, 3)
     frontier = make_frontier(table, AUC)

@@ -150,7 +150,7 @@ def test_dates_as_text_in_another_order_sort_as_dates():
     shuffled = table.sample(frac=1, random_state=0)
     shuffled["day"] = pd.to_datetime(shuffled.day).dt.strftime("%m/%d/%Y")  # sorts wrongly as text
     model = DGAN(QUICK).train_dataframe(shuffled, ["level"], ["visits"], "person", "day", df_style="long")
-    units = model._generator.encoder
+    units = model._trained.generator.encoder
     parts = units.decode(units.encode(shuffled), seed=0)
     assert parts.visits.tolist() == [0, 10, 20] * 30
 
@@ -182,7 +182,7 @@ def test_long_lists_get_binary_codes_from_the_cutoff_of_the_configuration():
         config = Config(**{**QUICK.__dict__, "binary_encoder_cutoff": cutoff})
         before = dict(config.__dict__)
         model = DGAN(config).train_numpy(features, ["discrete"])
-        (segment,) = model._generator.encoder.layout.features
+        (segment,) = model._trained.generator.encoder.layout.features
         assert segment.kind == kind and config.__dict__ == before
         _, made = model.generate_numpy(100)
         assert {str(v) for v in made.ravel()} <= {str(v) for v in features.ravel()}
