@@ -72,9 +72,17 @@ class Run:
     rungs: tuple[Release, ...] = ()
 
 
-@functools.lru_cache(maxsize=8)
 def plan(schema: Schema, recipe: Recipe) -> Plan:
     """Splits the declared budget before anything private is read; depends on public facts alone."""
+    try:
+        hash(recipe)
+    except TypeError:  # settings that hold a mapping are solved for anew
+        return _plan.__wrapped__(schema, recipe)
+    return _plan(schema, recipe)
+
+
+@functools.lru_cache(maxsize=8)
+def _plan(schema: Schema, recipe: Recipe) -> Plan:
     return make_plan(recipe.privacy, recipe.training, schema, _request(schema, recipe))
 
 

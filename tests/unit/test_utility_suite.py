@@ -69,7 +69,9 @@ def test_ablations_of_sequences_are_histograms_alone_critics_alone_and_both():
 
 
 def test_the_suite_of_sequences_measures_their_own_figures(monkeypatch):
-    chosen = checked({"suite": OmegaConf.load(CONF / "suite" / "utility_sequences.yaml"), "rows": None})
+    groups = {"suite": "utility_sequences", "tracking": "none"}
+    node = {key: OmegaConf.load(CONF / key / f"{file}.yaml") for key, file in groups.items()}
+    chosen = checked(OmegaConf.create({**node, "rows": None}))
     assert [arm.name for arm in utility.arms(chosen.suite)] == [
         "sequence_independent",
         "var",
