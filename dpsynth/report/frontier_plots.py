@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPREAD = 0.014  # of the axis: how far apart generators stand at one epsilon, so that intervals show
+_AXIS_LETTERS = 40  # of an axis title, in one line
 _SYMBOLS = (
     "circle",
     "square",
@@ -69,6 +71,11 @@ def _style(frontier: Frontier, generator: str) -> tuple[str, str, str]:
 
 def _shown_name(generator: str) -> str:
     return f"{generator} (floor)" if generator in FLOORS else generator
+
+
+def _axis_title(frontier: Frontier, line_break: str) -> str:
+    """The metric in words, in lines that fit beside an axis."""
+    return line_break.join(textwrap.wrap(names.label(frontier.metric), _AXIS_LETTERS))
 
 
 def _note(frontier: Frontier) -> str:
@@ -138,7 +145,7 @@ def frontier_figure(frontier: Frontier, *, width: float = 7.2, height: float = 4
     axes.set_xlim(min(ticks) - margin, max(ticks) + margin)
     _limit_heights(axes, frontier)
     axes.set_xlabel("ε (log scale)")
-    axes.set_ylabel(names.label(frontier.metric))
+    axes.set_ylabel(_axis_title(frontier, "\n"))
     axes.yaxis.grid(True, color=plots.FAINT, linewidth=0.8)
     # beside the lines, never on them
     axes.legend(
@@ -212,7 +219,7 @@ def _axes(frontier: Frontier) -> dict:
             "ticktext": labels,
             "zeroline": False,
         },
-        "yaxis": {"title": {"text": names.label(frontier.metric)}, "zeroline": False},
+        "yaxis": {"title": {"text": _axis_title(frontier, "<br>")}, "zeroline": False},
     }
 
 
