@@ -13,6 +13,7 @@ import pandas as pd
 from dpsynth.errors import InvalidInput, Problem
 
 ENTITY, STEP = "entity", "step"
+WINDOWS = "windows of one series"  # among the attributes of a frame that `windows` cut
 Kind = Literal["continuous", "discrete"]
 
 
@@ -252,7 +253,7 @@ def windows(
     """Cuts one long series into windows, each an example of its own; warns what that means.
 
     Adds a column `window`. Rows are ordered by time first; a rest shorter than `length` is left out and
-    the warning says how many rows that is.
+    the warning says how many rows that is. `DGAN` refuses such a frame together with `privacy`.
     """
     if not 1 <= length <= len(frame):
         raise ValueError(f"Expected length={length} in [1, {len(frame)}].")
@@ -275,6 +276,7 @@ def windows(
     )
     cut = frame.iloc[rows].reset_index(drop=True)
     cut.insert(0, "window", np.repeat(np.arange(len(starts)), length))
+    cut.attrs[WINDOWS] = True
     return cut
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dpsynth.data.sequence_input import ENTITY, from_frame, from_numpy, to_numpy, to_wide
+from dpsynth.data.sequence_input import ENTITY, WINDOWS, from_frame, from_numpy, to_numpy, to_wide
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from dpsynth.generators.base import public_draw
 from dpsynth.generators.dgan import Config, Generator
@@ -117,6 +117,10 @@ class DGAN:
             df_style=df_style,
             cast=self.privacy is None,
         )
+        if self.privacy is not None and df.attrs.get(WINDOWS):
+            rule = "are cut from one series: the series, not the window, is the unit."
+            problem = Problem("windows", rule, "Train on them without privacy only.")
+            raise InvalidInput("training under differential privacy", [problem])
         fixed = None
         if table.style == "wide":
             fixed = len(table.steps)

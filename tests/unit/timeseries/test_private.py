@@ -13,7 +13,7 @@ from dpsynth.data.schema import Categorical, Continuous, Datetime, Integer
 from dpsynth.errors import InvalidInput
 from dpsynth.privacy import noise
 from dpsynth.privacy.verify import verify
-from dpsynth.timeseries import DGAN, Config, Declared, PrivacyConfig, TrainingConfig, model
+from dpsynth.timeseries import DGAN, Config, Declared, PrivacyConfig, TrainingConfig, model, windows
 from tests.support.leftovers import leftovers
 from tests.support.swamped import SwampedEntropy
 
@@ -166,6 +166,15 @@ def test_what_is_neither_declared_nor_for_sale_is_refused_before_anything_is_cha
     texts = Declared(columns=(Categorical(name="value"),))
     wide = pd.DataFrame({"jan": ["a", "b", "a"], "feb": ["b", "b", "a"]})
     assert "has values of no declared type" in refused(folder, wide, declared=texts, frame=True)
+
+
+def test_windows_of_one_series_are_no_units(tmp_path):
+    series = pd.DataFrame({"t": range(200), "x": np.arange(200.0)})
+    with pytest.warns(UserWarning, match="THE SERIES"):
+        cut = windows(series, 10, time_column="t")
+    roles = {"feature_columns": ["x"], "example_id_column": "window", "df_style": "long"}
+    config = replace(QUICK, max_sequence_len=10)
+    assert "the series, not the window" in refused(tmp_path, cut, config=config, frame=True, **roles)
 
 
 def test_a_finished_folder_is_not_given_out_for_other_data(tmp_path):
