@@ -12,6 +12,7 @@ import numpy as np
 from dpsynth.data.grid import Cells, Domain, coarsen, fine_domain, project_to_simplex
 from dpsynth.data.merging import merge_alike, merge_neighbours, merge_rare
 from dpsynth.data.schema import Schema
+from dpsynth.data.smoothing import smoothed
 
 STRATA = "@"  # before a column's name: the axis of its strata
 GROUPS = "~"  # before a column's name: the axis of groups of its cells
@@ -82,9 +83,24 @@ class Statistics:
     max_groups: int = 32
 
     def fine_probabilities(self, column: str) -> np.ndarray:
-        """The bought 1-way of a column over its fine cells, projected to the simplex."""
-        total = max(self.num_rows, 1.0)
-        return project_to_simplex(self.fine[column].counts, total) / total
+        """The bought 1-way of a column over its fine cells: a number's smoothed, else on the simplex."""
+        if column not in self._fine:
+            self._fine[column] = self._fine_shares(column)
+        return self._fine[column]
+
+    @cached_property
+    def _fine(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _fine_shares(self, column: str) -> np.ndarray:
+        total, cells, bought = max(self.num_rows, 1.0), self.domain[column], self.fine[column]
+        shares = project_to_simplex(bought.counts, total) / total
+        if cells.edges is None or bought.noise_stddev == 0.0:
+            return shares
+        num = cells.num_present
+        missing = float(bought.counts[num:].sum().clip(0.0, total))
+        present = smoothed(bought.counts[:num], np.diff(cells.edges), bought.noise_stddev, total - missing)
+        return np.append(present, np.full(len(shares) - num, missing)) / total
 
     def probabilities(self, column: str) -> np.ndarray:
         """The bought 1-way of a column over its coarse cells: sums of the fine probabilities."""

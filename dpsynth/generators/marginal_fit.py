@@ -18,6 +18,7 @@ from dpsynth.data.denoising import observed
 from dpsynth.data.encoding import Layout
 from dpsynth.data.questions import dependence
 from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.generators.rounding import round_weights
 from dpsynth.generators.tree import Tree
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
@@ -53,7 +54,7 @@ class MarginalFit:
         self, layout: Layout, statistics: Statistics, *, pool_rows: int, seed: int, tree: bool = False
     ):
         self._seed, self._tree = seed, Tree(layout, statistics) if tree else None
-        self._pool: tuple[np.ndarray, Tensor] | None = None
+        self._pool: tuple[np.ndarray, Tensor, Tensor] | None = None
         self._marks, targets, variances, start = [], [], [], 0
         total = max(statistics.num_rows, 1.0)
         seen = observed(statistics)
@@ -170,7 +171,7 @@ class MarginalFit:
         return answers
 
     def sample(self, draw: Draw, num: int, *, seed: int, fresh: bool = False) -> np.ndarray:
-        """Draws exactly `num` rows by their weights, systematically.
+        """Draws exactly `num` rows by their weights.
 
         They come from the pool on which the weights were fitted and match best (values inside cells are drawn
         anew); with `fresh`, as for conditions, from new rows of the generator.
@@ -179,8 +180,11 @@ class MarginalFit:
         if not fresh:
             if self._pool is None:
                 rows = self._draw_pool(draw)
-                self._pool = rows, self._weights(self._mark(rows), self.theta)
-            return _systematic(*self._pool, num, random)
+                marks = self._mark(rows)
+                self._pool = rows, marks, self._weights(marks, self.theta)
+            rows, marks, weights = self._pool
+            times = round_weights(weights, marks, num, random)
+            return rows[random.permutation(np.repeat(np.arange(len(rows)), times))]
         parts = [draw(0, seed)]
         for start in range(0, num, _CHUNK):
             wanted = min(_CHUNK, num - start)
