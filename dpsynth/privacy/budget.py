@@ -15,6 +15,9 @@ from dpsynth.privacy.drafts import Draft
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
 from dpsynth.privacy.plan import Plan, PlannedEvent, Request, Rung, TrainingPlan, choice_epsilon
 
+_COLUMNS_SHARE = 0.1
+_COLUMNS_SHARE_OF_PAIRS = 0.2  # all pairs are read over cells that these histograms make
+
 
 def without_privacy(
     drafts: list[Draft], guarantee: NonPrivate, num_units: int | None, request: Request
@@ -180,11 +183,14 @@ def _total_noise(epsilon: float, delta: float) -> float:
 
 def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request) -> dict[str, float]:
     """Fractions of the budget per stage; the last stage takes what the others leave."""
-    others = privacy.count_share + privacy.columns_share + privacy.validation_share
+    columns = privacy.columns_share
+    if columns is None:
+        columns = _COLUMNS_SHARE_OF_PAIRS if request.num_refined else _COLUMNS_SHARE
+    others = privacy.count_share + columns + privacy.validation_share
     usual = min(0.8, 0.9 * (1.0 - others)) if request.trains else 1.0
     configured = {
         "count": privacy.count_share,
-        "columns": privacy.columns_share,
+        "columns": columns,
         "validation": privacy.validation_share,
         "marginals": privacy.marginals_share or usual,
     }

@@ -27,7 +27,8 @@ class PrivacyConfig:
       count_share, columns_share, marginals_share, validation_share: fractions of the budget in units of
         1 / noise_multiplier**2 (what Gaussian mechanisms add up when they compose). The rest is for training;
         a share that is not needed goes to training, or, without training, to the columns. `validation_share`
-        buys noisy losses while training.
+        buys noisy losses while training. Null for the columns lets the plan choose: 0.2 where pairs of
+        columns are bought by them, else 0.1.
       noise: "aes" or "torch"; the certificate names it.
       lifetime_epsilon, lifetime_delta: the most that all private runs on this table may spend together, over
         days; a run that would overdraw it is refused. Null: no limit; delta as of this run.
@@ -40,7 +41,7 @@ class PrivacyConfig:
     noise_multiplier: float | None = None
     max_epsilon: float | None = None
     count_share: float = 0.01
-    columns_share: float = 0.1
+    columns_share: float | None = None
     marginals_share: float = 0.0
     validation_share: float = 0.0
     noise: Literal["aes", "torch"] = "aes"
@@ -105,7 +106,7 @@ class PrivacyConfig:
             rule = f"Expected delta={self.delta} in [1e-10, 1)."
             yield Problem("privacy.delta", rule, "Take a value well below 1 / number of units, such as 1e-5.")
         names = ("count_share", "columns_share", "marginals_share", "validation_share")
-        shares = [getattr(self, name) for name in names]
+        shares = [0.1 if getattr(self, name) is None else getattr(self, name) for name in names]
         for key, share in zip(names, shares):
             if not 0.0 <= share < 1.0:
                 yield Problem(f"privacy.{key}", f"Expected {share} in [0, 1).", "Shares are fractions.")

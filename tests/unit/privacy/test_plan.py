@@ -49,6 +49,14 @@ def test_stages_get_their_shares_of_squared_inverse_noise():
     assert plan.event("columns/histograms").noise_multiplier ** -2 / total == pytest.approx(0.2, rel=0.01)
 
 
+@pytest.mark.parametrize(("refined", "share"), [(0, 0.1), (3, 0.2)])
+def test_columns_get_more_where_pairs_are_bought_by_them(refined, share):
+    asked = Request(trains=True, num_marginals=3, num_refined=refined)
+    plan = make_plan(PrivacyConfig(), TrainingConfig(steps=200), CLOSED, asked)
+    total = gaussian_noise_multiplier(1.0, 1e-5) ** -2
+    assert plan.event("columns/histograms").noise_multiplier ** -2 / total == pytest.approx(share, rel=0.01)
+
+
 def test_nothing_is_spent_on_what_is_declared_or_not_asked_for():
     names = {event.name for event in make_plan(PrivacyConfig(), TrainingConfig(), CLOSED, COUNTS).events}
     assert names == {"count", "columns/histograms"}
