@@ -64,6 +64,7 @@ def test_sequences_trains_generates_and_compares(tmp_path, monkeypatch):
         o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
     ]
     assert len(pictures) == 1 and "Claim: epsilon=4" in text
+    assert "epsilon=4, delta=1e-05 ; waves of the first three" in text  # arrays with a budget
     gaps = {
         words[0]: float(words[1]) for words in map(str.split, text.splitlines()) if words[2:3] == ["real"]
     }
