@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 _STIFFNESS = 3.0  # variances of the noise that a difference of two halves must exceed to be believed at all
+_SPIKE = 3.5  # noise standard deviations above the density around, from which on a cell is a spike
+_NEAR = 8  # cells to each side, of which the median is the density around
 _SHIFTS = 16  # divisions that are averaged
 
 
 def smoothed(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, total: float) -> np.ndarray:
-    """Expected rows in each cell: not negative, of the given sum.
-
-    The line of cells is halved again and again. Rows of a part go to its halves in proportion to their
-    widths, but for as much of what was counted as noise does not explain. Spikes stand out at every
-    level and stay. The mean over shifted divisions has no edges of its own.
+    """Expected rows in each cell: not negative, of the given sum; spikes beside a smooth rest.
 
     Formal guarantee: post-processing of bought counts.
     Edge cases: no noise -> the counts, scaled to the sum.
@@ -23,6 +21,20 @@ def smoothed(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, total:
       widths: of the cells, in any unit; a spike's may be next to nothing.
       noise_stddev: of each count.
       total: rows in all cells.
+    """
+    padded = np.pad(counts / widths, _NEAR, mode="reflect" if len(counts) > _NEAR else "edge")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEAR + 1), axis=1)
+    excess = counts - np.maximum(around, 0.0) * widths
+    spikes = np.where(excess > _SPIKE * noise_stddev, excess, 0.0)
+    spikes *= min(1.0, max(total, 0.0) / max(spikes.sum(), 1e-300))
+    return spikes + _smooth(counts - spikes, widths, noise_stddev, total - spikes.sum())
+
+
+def _smooth(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, total: float) -> np.ndarray:
+    """The line of cells is halved again and again. Rows of a part go to its halves in proportion to their
+    widths, but for as much of what was counted as noise does not explain. The mean over shifted divisions
+    has no edges of its own.
+
     Source: Haar wavelets with the non-negative garrote (Gao, 1998, Wavelet shrinkage denoising using the
       non-negative garrote) and shifts (Coifman & Donoho, 1995, Translation-invariant de-noising).
     """

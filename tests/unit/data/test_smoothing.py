@@ -48,3 +48,17 @@ def test_an_even_column_follows_its_widths():
 def test_few_cells(num):
     found = smoothed(np.full(num, -5.0), np.ones(num), 10.0, 70.0)
     assert found == pytest.approx(np.full(num, 70.0 / num), abs=70.0) and found.sum() == pytest.approx(70.0)
+
+
+def test_a_spike_among_cells_that_noise_made_negative_stays():
+    noisy = np.full(300, -8.0)
+    noisy[:50], noisy[200] = 40.0, 300.0
+    assert smoothed(noisy, WIDTHS, 30.0, 2_300.0)[200] > 270.0
+
+
+def test_heaps_stay_heaps():
+    """Every fifth cell holds all rows, as values with a half among cells of a tenth."""
+    exact = np.where(np.arange(300) % 5 == 0, 250.0, 0.0)
+    noisy = exact + 30 * np.random.default_rng(2).standard_normal(300)
+    found = smoothed(noisy, WIDTHS, 30.0, exact.sum())
+    assert np.abs(found - exact).sum() < 0.25 * exact.sum() and found[::5].sum() > 0.9 * exact.sum()
