@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.harness import Figure, checked_names
@@ -59,6 +62,8 @@ class Settings:
       steps: of DP-SGD; None takes those of a run.
       draws: noise draws of each point; split, weights and latents are the same.
       holdout_share, delta, threads: as in a run.
+      keep: a file of finished draws (JSON lines); those in it are not run again, so that a table grows in
+        parts: another generator, another epsilon, one more draw. None keeps none. Internal, as all figures.
     """
 
     name: str = "utility"
@@ -81,6 +86,7 @@ class Settings:
     holdout_share: float = 0.2
     delta: float = 1e-5
     threads: int = 1
+    keep: str | None = None
 
 
 def checked_rows(rows: Any) -> tuple[str, ...]:
@@ -99,12 +105,19 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     config = DataConfig(name=settings.data, path=settings.path, schema=f"schemas/{settings.data}.yaml")
     frame, schema = load(config)
     train, test = split(frame, schema, settings.holdout_share, seed=0)
+    kept = _kept(settings.keep)
     for epsilon in settings.epsilons:
         for arm in arms(settings):
             if arm.generator == "aim" and find_spec("mbi") is None:
                 yield arm.name, "mbi is not installed: pip install 'dpsynth[marginal]'"
                 continue
-            found = [_point(train, test, schema, arm, epsilon, settings) for _ in range(settings.draws)]
+            found = []
+            for draw in range(settings.draws):
+                key = _key(arm, epsilon, draw, settings)
+                if key not in kept:
+                    kept[key] = _point(train, test, schema, arm, epsilon, settings)
+                    _keep(settings.keep, key, kept[key])
+                found.append(kept[key])
             yield arm.name, [_figure(row, arm.name, epsilon, found) for row in rows if row in found[0]]
 
 
@@ -137,6 +150,38 @@ def arms(settings: Settings) -> list[Arm]:
             for share in settings.marginals_shares
         ]
     return listed
+
+
+def _key(arm: Arm, epsilon: float, draw: int, settings: Settings) -> str:
+    """What a draw was made of, as the file has it."""
+    facts = {
+        "arm": arm.name,
+        "epsilon": epsilon,
+        "draw": draw,
+        "delta": settings.delta,
+        "steps": settings.steps,
+    }
+    return json.dumps(
+        facts | {"data": settings.data, "holdout_share": settings.holdout_share}, sort_keys=True
+    )
+
+
+def _kept(path: str | None) -> dict[str, dict[str, float]]:
+    """Draws that an earlier run finished; a line that it did not finish is left out."""
+    if path is None or not Path(path).exists():
+        return {}
+    found = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):
+            key, figures = json.loads(line)
+            found[key] = figures
+    return found
+
+
+def _keep(path: str | None, key: str, figures: dict[str, float]) -> None:
+    if path is not None:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps([key, figures])}\n")  # what was cut short before stays a line alone
 
 
 def _figure(row: str, name: str, epsilon: float, found: list[dict[str, float]]) -> Figure:

@@ -122,3 +122,29 @@ def test_a_small_run_measures_every_row(monkeypatch):
     of_tables = ["auc", "tv_1way", "tv_2way", "tv_3way", "seconds"]
     assert all(list(rows) == of_tables for rows in by_row.values())
     assert by_row["bayes_net"]["tv_2way"].value < by_row["independent"]["tv_2way"].value
+
+
+def test_a_study_grows_in_parts_and_runs_no_finished_draw_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "load", lambda config: (make_table(300), SCHEMA))
+    asked = []
+
+    def point(train, test, schema, arm, epsilon, settings):
+        asked.append((arm.name, epsilon))
+        return {"auc": 0.9 + 0.01 * len(asked)}
+
+    monkeypatch.setattr(utility, "_point", point)
+    first = utility.Settings(
+        generators=("independent",), ablated=(), epsilons=(1.0,), draws=2, keep=str(tmp_path / "kept.jsonl")
+    )
+    one = list(utility.measure(("auc",), first))
+    (tmp_path / "kept.jsonl").open("a").write('["half a li')  # killed while it wrote
+    assert list(utility.measure(("auc",), first)) == one and len(asked) == 2
+    more = dataclasses.replace(first, generators=("independent", "tvae"), epsilons=(1.0, 2.0), draws=3)
+    two = list(utility.measure(("auc",), more))
+    assert asked[2:] == [
+        ("independent", 1.0),
+        *3 * [("tvae", 1.0)],
+        *3 * [("independent", 2.0)],
+        *3 * [("tvae", 2.0)],
+    ]
+    assert list(utility.measure(("auc",), more)) == two and len(asked) == 12
