@@ -212,7 +212,7 @@ class Generator:
             )
         self.anchor = None
         if private and statistics.marginals and self.net.draws:
-            self.anchor = SequenceAnchor(layout, statistics.marginals, statistics.num_units)
+            self.anchor = SequenceAnchor(layout, statistics)
         if self.net.draws:
             lengths = self.anchor.length_shares() if self.anchor else None
             self.net.start_at(*self._shares(), lengths)

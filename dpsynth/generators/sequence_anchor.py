@@ -6,15 +6,14 @@ bought ones are. The loss is the Gaussian negative log-likelihood of the bought 
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from dpsynth.data.grid import project_to_simplex
 from dpsynth.data.sequence_encoding import SequenceLayout
 from dpsynth.data.sequence_questions import LENGTH, STEP, SequenceQuestion
-from dpsynth.data.statistics import Marginal
+from dpsynth.data.statistics import Statistics
 from dpsynth.generators.dgan_nets import Generated
 
 
@@ -25,31 +24,38 @@ class SequenceAnchor:
 
     Args:
       layout: of codes; every attribute and feature is a one-hot.
-      marginals: bought, with `SequenceQuestion.columns` as names.
-      num_units: bought or declared; scales probabilities to counts.
+      statistics: bought; joint histograms have `SequenceQuestion.columns` as names.
     """
 
-    def __init__(self, layout: SequenceLayout, marginals: Many[Marginal], num_units: float):
-        self.layout, self.num_units = layout, max(float(num_units), 1.0)
+    def __init__(self, layout: SequenceLayout, statistics: Statistics):
+        self.layout, self.num_units = layout, max(float(statistics.num_units), 1.0)
         self._places = {s.column: slice(s.start, s.start + s.size) for s in layout.segments}
         self._attributes = {s.column for s in layout.attributes}
         self._blocks: dict[str, tuple[Tensor, Tensor]] = {}
         self.num_cells = 0
-        for marginal in marginals:
-            self._add(SequenceQuestion.of_columns(marginal.columns), marginal)
+        for marginal in statistics.marginals:
+            place = self._block(SequenceQuestion.of_columns(marginal.columns))
+            self._add(*place, marginal.counts, marginal.noise_stddev**2)
+        for name in set(self._places) & set(statistics.fine):
+            self._add("alone", slice(0, 1), self._alone(name), *_grouped(statistics, name))
 
-    def _add(self, question: SequenceQuestion, marginal: Marginal) -> None:
-        key, rows, columns = self._block(question)
+    def _add(
+        self, key: str, rows: slice, columns: slice, counts: np.ndarray, variance: np.ndarray | float
+    ) -> None:
         if key not in self._blocks:
             shape = self._shape(key)
             self._blocks[key] = (torch.zeros(shape), torch.zeros(shape))
         targets, weights = self._blocks[key]
-        counts = torch.as_tensor(marginal.counts, dtype=torch.float32)
-        likely = project_to_simplex(marginal.counts, max(float(marginal.counts.sum()), 1.0))
-        spread = torch.as_tensor(likely, dtype=torch.float32) + self.num_units / (10 * counts.numel())
-        targets[rows, columns] = counts / self.num_units
-        weights[rows, columns] = self.num_units**2 / (marginal.noise_stddev**2 + spread)
-        self.num_cells += counts.numel()
+        likely = project_to_simplex(counts, max(float(counts.sum()), 1.0))
+        variance = variance + likely + self.num_units / (10 * counts.size)
+        targets[rows, columns] = torch.as_tensor(counts / self.num_units, dtype=torch.float32)
+        weights[rows, columns] = torch.as_tensor(self.num_units**2 / variance, dtype=torch.float32)
+        self.num_cells += counts.size
+
+    def _alone(self, name: str) -> slice:
+        """Where a column lies among all attributes, then all features."""
+        place, shift = self._places[name], self.layout.attribute_width
+        return place if name in self._attributes else slice(place.start + shift, place.stop + shift)
 
     def _block(self, question: SequenceQuestion) -> tuple[str, slice, slice]:
         row, column, every = question.row, question.column, slice(None)
@@ -71,6 +77,7 @@ class SequenceAnchor:
         f = sum(s.size for s in self.layout.features)
         shapes = {"length": (t, t), "attribute length": (a, t), "step": (t, f)}
         shapes |= {"attribute": (a, a), "attribute alone": (a, a), "attribute feature": (a, f)}
+        shapes |= {"alone": (1, a + f)}
         return shapes.get(key, (f, f))
 
     def loss(self, made: Generated) -> Tensor:
@@ -113,6 +120,9 @@ class SequenceAnchor:
                 answers[key] = torch.diag(lengths.mean(0))
             elif key == "attribute length":
                 answers[key] = hard.T @ lengths / num
+            elif key == "alone":
+                along = (self._weights(lengths, 0)[:, :, None] * features).sum(1)
+                answers[key] = torch.cat([soft.mean(0), along.mean(0)])[None, :]
             elif key == "attribute alone":
                 answers[key] = torch.diag(soft.mean(0))
             elif key == "attribute":
@@ -144,3 +154,10 @@ class SequenceAnchor:
         pairs = torch.arange(1, lengths.shape[1] + 1 - lag, device=lengths.device)
         shares = lengths[:, lag:] / pairs
         return shares.flip(1).cumsum(1).flip(1)
+
+
+def _grouped(statistics: Statistics, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The bought 1-way histogram of a column over its coarse cells, and the variance of their noise."""
+    fine, cells = statistics.fine[name], statistics.domain[name]
+    counts = np.bincount(cells.group_map, weights=fine.counts, minlength=cells.size)
+    return counts, fine.noise_stddev**2 * np.bincount(cells.group_map, minlength=cells.size)

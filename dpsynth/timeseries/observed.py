@@ -79,7 +79,9 @@ def _column(series: pd.Series, name: str, *, discrete: bool) -> Column:
         bounds = (int(known.min()), int(known.max()))
         return Integer(name=name, min=bounds[0], max=bounds[1], nullable=nullable, dtype=dtype)
     if pd.api.types.is_numeric_dtype(known):
-        return Continuous(name=name, min=float(known.min()), max=float(known.max()), nullable=nullable)
+        bounds = (float(known.min()), float(known.max()))
+        kept = str(series.dtype)  # missing values fit in it
+        return Continuous(name=name, min=bounds[0], max=bounds[1], nullable=nullable, dtype=kept)
     if pd.api.types.is_datetime64_any_dtype(known):
         parsed, style = known, "%Y-%m-%d %H:%M:%S"
     else:

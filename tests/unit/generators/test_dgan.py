@@ -368,6 +368,33 @@ def test_soft_answers_equal_counted_answers_on_hard_units(schema):
         assert torch.allclose(soft, torch.tensor(marginal.counts, dtype=soft.dtype), atol=0.02), question
 
 
+@pytest.mark.parametrize("schema", [SCHEMA, CALENDAR], ids=["variable", "fixed"])
+def test_histograms_of_single_columns_are_anchors_too(schema):
+    """What was bought of each column alone is what hard units of the same table answer, cell by cell."""
+    marginals, _ = bought(schema, default_questions(schema, lags=(1,)))
+    generator, units = made(schema=schema, private=True, marginals=marginals)
+    anchor, layout = generator.anchor, generator.encoder.layout
+    attributes, additional, features = expand(layout, units)
+    batch = dgan.Generated(
+        attributes=attributes,
+        drawn=attributes,
+        additional=additional,
+        features=features,
+        condition=attributes,
+    )
+    targets, weights = anchor._blocks["alone"]
+    for segment in (*layout.attributes, *layout.features):
+        place = anchor._alone(segment.column)
+        if segment.column.startswith("@"):  # made of times: nothing of its own was bought
+            assert not weights[0, place].any()
+            continue
+        answer = anchor.answers(batch)["alone"][0, place]
+        assert torch.allclose(answer, targets[0, place], atol=1e-5), segment.column
+    if layout.variable:  # rows are not what counts
+        rows = features[:, :, : layout.features[0].size].sum((0, 1)) / len(units)
+        assert not torch.allclose(rows / rows.sum(), targets[0, anchor._alone("wage")], atol=1e-2)
+
+
 def test_anchor_loss_falls():
     marginals, _ = bought(SCHEMA, default_questions(SCHEMA), num=40)
     generator, _ = made(private=True, marginals=marginals, anchor_steps=150, anchor_learning_rate=2e-2)

@@ -50,6 +50,16 @@ def test_integers_come_back_as_integers():
     assert made.dtype.kind == "i" and made.min() >= -5 and made.max() < 90
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float32", "datetime64[ns]"])
+def test_arrays_come_back_in_their_dtype(dtype):
+    features = np.random.default_rng(0).integers(0, 2, (24, 3, 1)).astype(dtype)
+    _, made = DGAN(QUICK).train_numpy(features).generate_numpy(3)
+    assert made.dtype == dtype
+    if dtype == "float32":
+        features[::3, :, 0] = np.nan
+        assert DGAN(QUICK).train_numpy(features).generate_numpy(3)[1].dtype == dtype
+
+
 def test_ragged_in_ragged_out():
     features, _ = arrays(40)
     ragged = [part[: 1 + i % 6] for i, part in enumerate(features)]
