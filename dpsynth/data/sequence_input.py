@@ -22,7 +22,7 @@ class LongTable:
     """A long table with the roles of its columns.
 
     Args:
-      frame: one row per entity and step.
+      frame: one row per entity and step; None where only the roles are of interest.
       entity, time: their columns; without times, `time` is None and rows are in order.
       attributes, features: columns constant within an entity, and along it.
       discrete: columns to be treated as categories.
@@ -33,7 +33,7 @@ class LongTable:
       ids: the column of example ids of a wide input.
     """
 
-    frame: pd.DataFrame
+    frame: pd.DataFrame | None
     entity: str
     time: str | None
     attributes: tuple[str, ...]

@@ -133,7 +133,7 @@ class DGAN:
             generator = self._train_openly(table, calendar, progress_callback)
         else:
             generator, release = self._train_privately(table, calendar, fixed, progress_callback, folder)
-        roles = replace(table, frame=table.frame.iloc[:0])
+        roles = replace(table, frame=None)  # no row, and no list of categories, stays
         self._trained = saved.Trained(generator=generator, table=roles, release=release)
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def save(trained: Trained, path: str | Path) -> None:
 
     generator, folder = trained.generator, Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"claim": trained.claim, "table": asdict(replace(trained.table, frame=None))}
+    content: dict[str, Any] = {"claim": trained.claim, "table": asdict(trained.table)}
     if trained.release is not None:
         trained.release.save(folder / _RELEASE)
     else:

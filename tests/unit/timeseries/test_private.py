@@ -58,7 +58,7 @@ def private(config=QUICK, declared=None, **more):
 def test_an_array_is_trained_within_its_budget(tmp_path):
     features, attributes = arrays()
     trained = private(declared=FULL).train_numpy(features, attributes=attributes, folder=tmp_path)
-    assert trained.claim == "epsilon=3, delta=0.0001"
+    assert trained.claim == "epsilon=3, delta=0.0001" and trained._trained.table.frame is None
     assert verify(tmp_path / "release").passed
     events = [r["event"] for r in trained.release.ledger if r["kind"] == "charge"]
     assert events == ["count", "columns/histograms", "marginals"]  # nothing that is declared is bought
