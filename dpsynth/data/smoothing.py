@@ -22,7 +22,9 @@ def smoothed(counts: np.ndarray, widths: np.ndarray, noise_stddev: float, total:
       noise_stddev: of each count.
       total: rows in all cells.
     """
-    padded = np.pad(counts / widths, _NEAR, mode="reflect" if len(counts) > _NEAR else "edge")
+    padded = np.pad(
+        counts / np.maximum(widths, 1e-300), _NEAR, mode="reflect" if len(counts) > _NEAR else "edge"
+    )
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEAR + 1), axis=1)
     excess = counts - np.maximum(around, 0.0) * widths
     spikes = np.where(excess > _SPIKE * noise_stddev, excess, 0.0)

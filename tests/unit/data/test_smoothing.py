@@ -62,3 +62,7 @@ def test_heaps_stay_heaps():
     noisy = exact + 30 * np.random.default_rng(2).standard_normal(300)
     found = smoothed(noisy, WIDTHS, 30.0, exact.sum())
     assert np.abs(found - exact).sum() < 0.25 * exact.sum() and found[::5].sum() > 0.9 * exact.sum()
+
+
+def test_a_column_of_one_declared_value_has_it():
+    assert smoothed(np.array([50.0]), np.zeros(1), 5.0, 48.0) == pytest.approx([48.0])
