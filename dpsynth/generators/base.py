@@ -23,7 +23,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem, nearest
 
-_METHOD = re.compile(r"^class Generator(\(Untrained\))?:", re.MULTILINE)
+_METHOD = re.compile(r"^class Generator(\((?!Protocol)[\w, ]+\))?:", re.MULTILINE)
 _ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
 
 

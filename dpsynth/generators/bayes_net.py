@@ -10,12 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.statistics import Statistics
 from dpsynth.generators.base import collect_rows
-from dpsynth.generators.marginal_fit import make_fit
-from dpsynth.generators.seeking import PairSeeker
+from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 from dpsynth.generators.tree import Tree
 from dpsynth.generators.untrained import Untrained
 
@@ -36,8 +34,12 @@ class Config:
     fit_pool: int = 60_000
     adaptive_rounds: int | None = None
 
+    def anchored(self, private: bool) -> bool:
+        """Whether joint histograms are bought."""
+        return True
 
-class Generator(Untrained):
+
+class Generator(Pairwise, Untrained):
     """Draws the target, then each column given its parent and the target's stratum, down a maximum tree.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
@@ -54,42 +56,16 @@ class Generator(Untrained):
     ) -> TableEncoder:
         return TableEncoder(schema, statistics)
 
-    @classmethod
-    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema)
-
-    @classmethod
-    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
-        return pair_rounds(schema, config.adaptive_rounds)
-
-    @classmethod
-    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
-        return PairSeeker(encoder, seed=seed)
-
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
-        self.fit = make_fit(
-            encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed, tree=False
+        self.rows = ReleasedRows(
+            self._draw, encoder, statistics, private=True, pool_rows=config.fit_pool, seed=seed, tree=False
         )
         self._tree = Tree(encoder.layout, statistics)
 
-    def fit_release(self) -> None:
-        """Fits the weights of released rows to the bought joint histograms; free."""
-        if self.fit is not None:
-            self.fit.solve(self._draw)
-
-    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
-        if self.fit is None or not self.fit.fitted:
-            return self._draw(num, seed, conditions)
-
-        def draw(rows: int, seed: int) -> np.ndarray:
-            return self._draw(rows, seed, conditions)
-
-        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
-
-    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         random = np.random.default_rng(seed)
         return collect_rows(
             num,
@@ -100,8 +76,8 @@ class Generator(Untrained):
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {} if self.fit is None else self.fit.state()
+        return self.rows.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        if dict(state) if self.fit is None else self.fit.load_state(state):
+        if self.rows.load_state(state):
             raise ValueError("Expected no weights for the tree; it is made of bought statistics.")

@@ -11,16 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Boolean, Categorical, Schema
-from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.statistics import Statistics
 from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
-from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, mlp
-from dpsynth.generators.seeking import PairSeeker
+from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 
 
 class Widths(NamedTuple):
@@ -193,7 +191,7 @@ class Critic(nn.Module):
         return self.body(rows).squeeze(-1)
 
 
-class Generator:
+class Generator(Pairwise):
     """CTGAN, with the critic's real term under DP-SGD and the generator as post-processing of the critic.
 
     Formal guarantee: the critic's scores of real units are the only access to private data; `state` and
@@ -217,18 +215,6 @@ class Generator:
     ) -> TableEncoder:
         return TableEncoder(schema, statistics, config.resolved(private).representation)
 
-    @classmethod
-    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema) if config.anchored(private) else ()
-
-    @classmethod
-    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
-        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
-
-    @classmethod
-    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
-        return PairSeeker(encoder, seed=seed)
-
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
@@ -238,8 +224,8 @@ class Generator:
         discrete = tuple(c.name for c in columns if isinstance(c, Categorical | Boolean))
         conditions, widths = Conditions(layout, discrete), config.widths(private)
         inputs, joint = widths.embedding + conditions.width, layout.width + conditions.width
-        self.fit = make_fit(
-            encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed, tree=True
+        self.rows = ReleasedRows(
+            self._draw, encoder, statistics, private=private, pool_rows=config.fit_pool, seed=seed
         )
         with seeded(seed):
             network = GeneratorNet(inputs, widths.generator, layout.width)
@@ -293,21 +279,7 @@ class Generator:
         self.network.train()
         return self.players.segments.soft(self.players.logits(num, choice, draw))
 
-    def fit_release(self) -> None:
-        """Fits the weights of released rows to the bought joint histograms; free."""
-        if self.fit is not None:
-            self.fit.solve(self._draw)
-
-    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
-        if self.fit is None or not self.fit.fitted:
-            return self._draw(num, seed, conditions)
-
-        def draw(rows: int, seed: int) -> np.ndarray:
-            return self._draw(rows, seed, conditions)
-
-        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
-
-    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         """Draws rows; conditions on categories go into the conditional vector, one of them per row."""
         codes = self.encoder.condition_codes(conditions or {})
         players, draw = self.players, public_draw(seed, self.players.segments.starts.device)
@@ -327,8 +299,7 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-        return weights if self.fit is None else weights | self.fit.state()
+        return self.rows.state(self.network)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.network.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))
+        self.network.load_state_dict(self.rows.load_state(state))

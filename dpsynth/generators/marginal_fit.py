@@ -218,12 +218,3 @@ def _systematic(rows: np.ndarray, weights: Tensor, num: int, random: np.random.G
     heights = (np.arange(num) + random.random()) / max(num, 1) * ladder[-1]
     chosen = np.searchsorted(ladder, heights, side="right").clip(0, len(rows) - 1)
     return rows[random.permutation(chosen)]
-
-
-def make_fit(
-    layout: Layout, statistics: Statistics, *, private: bool, pool_rows: int, seed: int, tree: bool
-) -> MarginalFit | None:
-    """A generator's fit: with privacy, where joint histograms were bought over its one-hots."""
-    onehot = all(segment.kind == "onehot" for segment in layout.segments)
-    wanted = private and statistics.marginals and onehot and pool_rows > 0
-    return MarginalFit(layout, statistics, pool_rows=pool_rows, seed=seed, tree=tree) if wanted else None

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.statistics import Statistics
 from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
-from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import Segments, normal
-from dpsynth.generators.seeking import PairSeeker
+from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,10 @@ class Config:
             (0 <= decay < 1, f"Expected anchor_ema_decay={decay} in [0, 1)."),
         )
 
+    def anchored(self, private: bool) -> bool:
+        """Whether joint histograms are bought."""
+        return True
+
 
 class ResidualNet(nn.Module):
     """Latents to logits through pre-normalised residual blocks; each row by itself."""
@@ -79,7 +81,7 @@ class ResidualNet(nn.Module):
         return self.last(values)
 
 
-class Generator:
+class Generator(Pairwise):
     """Draws latents; a network makes the probabilities of every column's cells, which are drawn one by one.
 
     Formal guarantee: post-processing of bought statistics; reads no private unit.
@@ -96,25 +98,13 @@ class Generator:
     ) -> TableEncoder:
         return TableEncoder(schema, statistics)
 
-    @classmethod
-    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema)
-
-    @classmethod
-    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
-        return pair_rounds(schema, config.adaptive_rounds)
-
-    @classmethod
-    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
-        return PairSeeker(encoder, seed=seed)
-
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
         self.config, self.encoder, self.seed = config, encoder, seed
         self.segments, self.anchor = Segments(encoder.layout), Anchor(encoder.layout, statistics)
-        self.fit = make_fit(
-            encoder.layout, statistics, private=True, pool_rows=config.fit_pool, seed=seed, tree=True
+        self.rows = ReleasedRows(
+            self._draw, encoder, statistics, private=True, pool_rows=config.fit_pool, seed=seed
         )
         with seeded(seed):
             self.network = ResidualNet(
@@ -152,21 +142,7 @@ class Generator:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the network."""
         return self.segments.soft(self.network(normal((num, self.config.embedding_dim), draw)))
 
-    def fit_release(self) -> None:
-        """Fits the weights of released rows to the bought joint histograms; free."""
-        if self.fit is not None:
-            self.fit.solve(self._draw)
-
-    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
-        if self.fit is None or not self.fit.fitted:
-            return self._draw(num, seed, conditions)
-
-        def draw(rows: int, seed: int) -> np.ndarray:
-            return self._draw(rows, seed, conditions)
-
-        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
-
-    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)
 
         @torch.no_grad()
@@ -183,8 +159,7 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
-        return weights if self.fit is None else weights | self.fit.state()
+        return self.rows.state(self.network)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.network.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))
+        self.network.load_state_dict(self.rows.load_state(state))

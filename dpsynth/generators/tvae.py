@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import Layout, TableEncoder
-from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.statistics import Statistics
 from dpsynth.generators.anchor import Anchoring, AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
-from dpsynth.generators.marginal_fit import make_fit
 from dpsynth.generators.nn import PerUnitParameter, Segments, mlp, normal
-from dpsynth.generators.seeking import PairSeeker
+from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 from dpsynth.generators.tvae_objective import Objective, PlainObjective
 
 
@@ -158,7 +156,7 @@ class Network(nn.Module):
         self.decoder = Decoder(layout.width, num_scalars, widths)
 
 
-class Generator:
+class Generator(Pairwise):
     """TVAE, with the encoder and decoder trained under DP-SGD and the decoder alone released.
 
     Formal guarantee: `state` and samples are functions of the decoder's privately trained weights, the layout
@@ -182,18 +180,6 @@ class Generator:
     ) -> TableEncoder:
         return TableEncoder(schema, statistics, config.encoding(private))
 
-    @classmethod
-    def questions(cls, config: Config, schema: Schema, *, private: bool) -> tuple[Question, ...]:
-        return pair_questions(schema) if config.anchored(private) else ()
-
-    @classmethod
-    def rounds(cls, config: Config, schema: Schema, *, private: bool) -> Rounds | None:
-        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
-
-    @classmethod
-    def seeker(cls, config: Config, encoder: TableEncoder, *, seed: int) -> PairSeeker:
-        return PairSeeker(encoder, seed=seed)
-
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
@@ -202,8 +188,8 @@ class Generator:
         self.segments = Segments(encoder.layout)
         self.anchor = make_anchor(encoder.layout, statistics, private=private)
         self._widths = config.widths(private)
-        self.fit = make_fit(
-            encoder.layout, statistics, private=private, pool_rows=config.fit_pool, seed=seed, tree=True
+        self.rows = ReleasedRows(
+            self._draw, encoder, statistics, private=private, pool_rows=config.fit_pool, seed=seed
         )
         with seeded(seed):
             self.network = Network(encoder.layout, self._widths)
@@ -265,21 +251,7 @@ class Generator:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the decoder."""
         return self.segments.soft(self.decoder(self.latents(num, draw)))
 
-    def fit_release(self) -> None:
-        """Fits the weights of released rows to the bought joint histograms; free."""
-        if self.fit is not None:
-            self.fit.solve(self._draw)
-
-    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
-        if self.fit is None or not self.fit.fitted:
-            return self._draw(num, seed, conditions)
-
-        def draw(rows: int, seed: int) -> np.ndarray:
-            return self._draw(rows, seed, conditions)
-
-        return self.fit.sample(draw, num, seed=seed, fresh=bool(conditions))
-
-    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+    def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)
         self.network.eval()
 
@@ -299,8 +271,7 @@ class Generator:
         )
 
     def state(self) -> dict[str, Tensor]:
-        weights = {name: value.detach().cpu().clone() for name, value in self.decoder.state_dict().items()}
-        return weights if self.fit is None else weights | self.fit.state()
+        return self.rows.state(self.decoder)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.decoder.load_state_dict(dict(state) if self.fit is None else self.fit.load_state(state))
+        self.decoder.load_state_dict(self.rows.load_state(state))

@@ -1,0 +1,95 @@
+"""What methods that buy pairs of columns have in common: what they ask, and how rows leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
+from dpsynth.data.schema import Schema
+from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.marginal_fit import MarginalFit
+from dpsynth.generators.seeking import PairSeeker
+
+Draw = Callable[[int, int, Mapping[str, Any] | None], np.ndarray]  # rows, seed, conditions -> packed rows
+
+
+class ReleasedRows:
+    """A generator's own rows; where joint histograms over its one-hots were bought, weighted by them. Free.
+
+    Args:
+      draw: makes rows of the generator alone.
+      pool_rows: on which the weights are fitted; 0 releases rows as they come.
+      tree: every second row of the pool is drawn from a tree of columns.
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        encoder: TableEncoder,
+        statistics: Statistics,
+        *,
+        private: bool,
+        pool_rows: int,
+        seed: int,
+        tree: bool = True,
+    ):
+        onehot = all(segment.kind == "onehot" for segment in encoder.layout.segments)
+        wanted = private and statistics.marginals and onehot and pool_rows > 0
+        self._draw, self._fit = draw, None
+        if wanted:
+            self._fit = MarginalFit(encoder.layout, statistics, pool_rows=pool_rows, seed=seed, tree=tree)
+
+    def fit(self) -> None:
+        """Finds the weights."""
+        if self._fit is not None:
+            self._fit.solve(lambda num, seed: self._draw(num, seed, None))
+
+    def sample(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
+        """Draws exactly `num` packed rows."""
+        if self._fit is None or not self._fit.fitted:
+            return self._draw(num, seed, conditions)
+        fresh = bool(conditions)
+        return self._fit.sample(lambda n, s: self._draw(n, s, conditions), num, seed=seed, fresh=fresh)
+
+    def state(self, network: nn.Module | None = None) -> dict[str, Tensor]:
+        """The weights of the released network, if there is one, and those of the fit."""
+        values = {} if network is None else network.state_dict()
+        own = {name: value.detach().cpu().clone() for name, value in values.items()}
+        return own if self._fit is None else own | self._fit.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Takes the fit's part and returns the network's."""
+        return dict(state) if self._fit is None else self._fit.load_state(state)
+
+
+class Pairwise:
+    """The part of a generator that one on bought pairs of columns leaves as it is.
+
+    Its `Config` has `anchored(private)`, which says whether pairs are bought, and `adaptive_rounds`.
+    """
+
+    rows: ReleasedRows
+
+    @classmethod
+    def questions(cls, config: Any, schema: Schema, *, private: bool) -> tuple[Question, ...]:
+        return pair_questions(schema) if config.anchored(private) else ()
+
+    @classmethod
+    def rounds(cls, config: Any, schema: Schema, *, private: bool) -> Rounds | None:
+        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
+
+    @classmethod
+    def seeker(cls, config: Any, encoder: TableEncoder, *, seed: int) -> PairSeeker:
+        return PairSeeker(encoder, seed=seed)
+
+    def fit_release(self) -> None:
+        """Fits the weights of released rows to the bought joint histograms; free."""
+        self.rows.fit()
+
+    def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
+        return self.rows.sample(num, seed, conditions)
