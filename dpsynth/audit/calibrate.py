@@ -40,7 +40,7 @@ def score_level(epsilon: float, *, trials: int, per_world: int = 200, seed: int 
         "one_run_steinke",
         "clopper_pearson",
         "gdp",
-        "gdp_split",
+        "gdp_share",
     )
     alarms = dict.fromkeys((*names, "permutation") if epsilon == 0 else names, 0)
     for _ in range(trials):
@@ -55,14 +55,12 @@ def score_level(epsilon: float, *, trials: int, per_world: int = 200, seed: int 
             "one_run_steinke": steinke_p(guesses, truth, DELTA) <= 0.05,
             "clopper_pearson": bounds.eps_clopper_pearson(fixed, delta=DELTA).value > truth,
             "gdp": bounds.mu_lower(fixed) > f.mu,
-            "gdp_split": bounds.mu_lower(bounds.split_errors(a, b, rng)) > f.mu if trials <= 1000 else False,
+            "gdp_share": bounds.mu_lower(bounds.errors_at_share(a, b, 0.37)) > f.mu,
         }
         if epsilon == 0:
             found["permutation"] = permutation_p(scores, included, rng=rng, n=199, exact=True) <= 0.05
         for name, hit in found.items():
             alarms[name] += bool(hit)
-    if trials > 1000:
-        del alarms["gdp_split"]  # slow, and the same test as `gdp` after its threshold
     return alarms
 
 

@@ -75,7 +75,7 @@ class WhiteboxConfig(_Checked):
 
     m: int = 1000
     steps: int = 100
-    k_share: float = 0.25
+    k_share: float = 0.15
     alpha: float = 0.05
     seed: int = 0
 

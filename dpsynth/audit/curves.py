@@ -16,11 +16,11 @@ _BINS = 40
 _IDEAL = 4000  # simulated canaries per world behind a claimed density
 
 
-def roc_points(scores_in: np.ndarray, scores_out: np.ndarray, most: int = 300) -> dict[str, list[float]]:
-    """Returns at most `most` points of the ROC curve."""
+def roc_points(scores_in: np.ndarray, scores_out: np.ndarray, most: int = 200) -> dict[str, Any]:
+    """Returns at most `most` points of the ROC curve, and how many members stand behind it."""
     fpr, tpr = roc.roc_curve(scores_in, scores_out)
     keep = np.unique(np.linspace(0, len(fpr) - 1, most).astype(int))
-    return {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist()}
+    return {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist(), "num_in": len(scores_in)}
 
 
 def densities(
@@ -58,11 +58,14 @@ def step_score(sums: np.ndarray, sample_rate: float, noise_multiplier: float) ->
 
 
 def convergence(
-    scores: np.ndarray, included: np.ndarray, *, delta: float, alpha: float, k_share: float
+    scores: np.ndarray, included: np.ndarray, *, delta: float, alpha: float, k_share: float, share: float
 ) -> dict[str, list[Any]]:
     """Returns what fewer canaries would have shown: AUC with its interval and bounds, for prefixes.
 
     Canaries are exchangeable, so the first m of them are as good as any m.
+
+    Args:
+      k_share: of one-run guesses. share: of canaries called member behind a threshold.
     """
     sizes = sorted({m for m in (50, 100, 200, 500, 1000, 2000, 5000) if m < len(scores)} | {len(scores)})
     out: dict[str, list[Any]] = {"m": sizes, "auc": [], "auc_lo": [], "auc_hi": [], "f_dp": [], "gdp": []}
@@ -70,7 +73,7 @@ def convergence(
         rng, mine, where = np.random.default_rng(m), scores[:m], included[:m]
         interval, k = roc.auc(mine[where], mine[~where]).interval(), int(k_share * m)
         guesses = guess(mine, where, k, k, rng)
-        errors = bounds.split_errors(mine[where], mine[~where], rng, alpha=alpha)
+        errors = bounds.errors_at_share(mine[where], mine[~where], share)
         out["auc"].append(interval.value)
         out["auc_lo"].append(interval.lower)
         out["auc_hi"].append(interval.upper)

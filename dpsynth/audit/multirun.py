@@ -15,6 +15,7 @@ import numpy as np
 
 from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
 from dpsynth.audit.configs import MultirunConfig
+from dpsynth.audit.curves import roc_points
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import claim_test, power
 from dpsynth.audit.stats.tradeoff import Gaussian, allowed
@@ -135,7 +136,6 @@ def audit_multirun(
         "claim_p": test.p_value,
         "power_sigma_half": caught,
     }
-    fpr, tpr = roc.roc_curve(a, b)
     return AuditResult(
         kind="multirun",
         verdict=verdict,
@@ -162,7 +162,7 @@ def audit_multirun(
         },
         params={"alpha": config.alpha, "delta": claim.delta, "f_family": claim.family, "n_tests": 2},
         curves={
-            "roc": {"distinguisher": {"fpr": fpr.tolist(), "tpr": tpr.tolist()}},
+            "roc": {"distinguisher": roc_points(a, b)},
             "allowed": allowed(claim.f),
         },
     )

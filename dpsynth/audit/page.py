@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpsynth.audit.plots import figures
-from dpsynth.audit.types import AuditResult
+from dpsynth.audit.types import AuditResult, Claim
 
 _COLOURS = {"VIOLATION": "#b91c1c", "CONSISTENT": "#15803d", "INCONCLUSIVE": "#b45309", "INVALID": "#6b7280"}
 _STYLE = """
@@ -74,11 +74,15 @@ def _section(result: AuditResult) -> str:
     return "\n".join(parts)
 
 
-def render(results: Sequence[AuditResult], title: str = "Audit") -> str:
-    """Returns the page; marked internal, for an audit is a function of private data."""
+def render(results: Sequence[AuditResult], title: str = "Audit", claim: Claim | None = None) -> str:
+    """Returns the page; marked internal, for an audit is a function of private data.
+
+    Args:
+      claim: of the release; that of the first result when None (a step may be audited under one of its own).
+    """
     from plotly.offline import get_plotlyjs
 
-    claim = results[0].claim
+    claim = claim or results[0].claim
     stated = "none" if claim.epsilon is None else f"epsilon={claim.epsilon:g}, delta={claim.delta:g}"
     body = "\n".join(_section(result) for result in results)
     script = f"<script>{get_plotlyjs()}</script>" if any(r.findings for r in results) else ""
@@ -91,6 +95,8 @@ def render(results: Sequence[AuditResult], title: str = "Audit") -> str:
     )
 
 
-def write(results: Sequence[AuditResult], path: str | Path, title: str = "Audit") -> None:
+def write(
+    results: Sequence[AuditResult], path: str | Path, title: str = "Audit", claim: Claim | None = None
+) -> None:
     """Writes `render` to a file."""
-    Path(path).write_text(render(results, title), encoding="utf-8")
+    Path(path).write_text(render(results, title, claim), encoding="utf-8")

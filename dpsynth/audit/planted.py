@@ -147,7 +147,7 @@ def _whitebox(
 
 def _conform(break_plan: Callable) -> Callable[[bool, int], bool]:
     def detect(broken: bool, seed: int) -> bool:
-        from dpsynth.audit.whitebox import trace_scores
+        from dpsynth.audit.trace import trace_scores
 
         plan = example_plan()
         included = np.random.default_rng(seed).random(300) < 0.5

@@ -30,7 +30,11 @@ def roc_plot(result: AuditResult) -> Figure:
             line={"color": CLAIM},
         )
     figure.add_scatter(x=grid, y=grid, name="guessing", line={"color": INK, "dash": "dot"})
-    for name, curve in (result.curves.get("roc") or {}).items():
+    rocs = result.curves.get("roc") or {}
+    if rocs:
+        strongest = max(rocs, key=lambda name: np.trapezoid(rocs[name]["tpr"], rocs[name]["fpr"]))
+        _add_band(figure, strongest, rocs[strongest], smallest)
+    for name, curve in rocs.items():
         figure.add_scatter(
             x=np.maximum(curve["fpr"], smallest), y=np.maximum(curve["tpr"], smallest), name=name
         )
@@ -40,6 +44,24 @@ def roc_plot(result: AuditResult) -> Figure:
     figure.update_xaxes(type="log", title="false-positive rate (grey: too few non-members to resolve)")
     figure.update_yaxes(type="log", title="true-positive rate", range=[np.log10(smallest), 0.02])
     return figure.update_layout(title="What attacks reach and what the claim allows", **_LAYOUT)
+
+
+def _add_band(figure: Figure, name: str, curve: dict[str, Any], smallest: float) -> None:
+    """Draws 95 % Clopper-Pearson limits of the true-positive rates of one attack, point by point."""
+    from dpsynth.audit.stats.roc import clopper_pearson
+
+    fpr, num = np.maximum(curve["fpr"], smallest), curve["num_in"]
+    limits = np.array([clopper_pearson(round(t * num), num, 0.025) for t in curve["tpr"]])
+    ends = np.maximum(np.concatenate([limits[:, 1], limits[::-1, 0]]), smallest)
+    figure.add_scatter(
+        x=np.concatenate([fpr, fpr[::-1]]),
+        y=ends,
+        fill="toself",
+        fillcolor="rgba(37, 99, 235, 0.18)",
+        line={"width": 0},
+        hoverinfo="skip",
+        name=f"{name}, 95 %",
+    )
 
 
 def trade_off_plot(result: AuditResult) -> Figure:

@@ -15,6 +15,7 @@ import numpy as np
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
 from dpsynth.audit.configs import ReleaseConfig
+from dpsynth.audit.curves import roc_points
 from dpsynth.audit.inputs import MIN_TARGETS, check_tables
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
@@ -80,7 +81,7 @@ def audit_release(
             )
             tests += ps
         a, b = scores[included & ~made_up], scores[~included & ~made_up]
-        curves[attack.name] = _thin_curve(*roc.roc_curve(a, b))
+        curves[attack.name] = roc_points(a, b)
     p_values = np.asarray(tests, float)
     p_value = float(np.nanmin(holm(p_values)))
     valid = not blind.lower > 0.5
@@ -129,11 +130,6 @@ def _thin(table: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFr
     if len(table) <= most:
         return table.reset_index(drop=True)
     return table.iloc[np.sort(rng.choice(len(table), most, replace=False))].reset_index(drop=True)
-
-
-def _thin_curve(fpr: np.ndarray, tpr: np.ndarray) -> dict[str, list[float]]:
-    keep = np.unique(np.linspace(0, len(fpr) - 1, 200).astype(int))
-    return {"fpr": fpr[keep].tolist(), "tpr": tpr[keep].tolist()}
 
 
 def _targets(members, nonmembers, constructed, config, rng):

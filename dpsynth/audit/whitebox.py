@@ -1,10 +1,7 @@
-"""One-run audit of the real DP step with gradient canaries.
+"""One-run audit of the real DP step with gradient canaries (`dpsynth.audit.trace`).
 
-The attacker of DP-SGD's own proof sees every noised gradient. It gets what it could wish for: each canary's
-gradient points along a direction of its own with the largest norm, so that the coordinates of the noisy sum
-are independent experiments, one per canary, in a single run. Units are made up, so nothing private is read
-and nothing needs to be charged; everything else (sampling, clipping, noise, division, the optimizer) is
-`dpsynth.privacy.training` at work.
+The attacker of DP-SGD's own proof sees every noised gradient; what it can tell from them is held against the
+curve of the plan, and turned into lower bounds on epsilon.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,101 +19,15 @@ from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import ClaimTest, claim_test, power, smallest_rejected
 from dpsynth.audit.stats.one_run import eps_f_dp, eps_steinke, guess
 from dpsynth.audit.stats.tradeoff import TradeOff, allowed, gaussian, subsampled_gaussian
+from dpsynth.audit.trace import trace_scores
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide
 
 if TYPE_CHECKING:
     from dpsynth.privacy.plan import TrainingPlan
     from dpsynth.privacy.progress import TrainingLog
 
-_LOUD = 10.0  # canary gradients before clipping, in clipping norms
 _SEPARATION = 2.0  # of a canary's worlds in noise stddevs: an AUC of 0.92, where noise is measured best
 _MOST_STEPS = 400
-
-
-class _CanaryObjective:
-    """An objective whose unit i has the gradient `units[i]`; shows the attacker each noised sum."""
-
-    def __init__(self, num: int, plan: TrainingPlan, watch: Any):
-        import torch
-        from torch import nn
-
-        self.private = nn.Linear(num, 1, bias=False)
-        nn.init.zeros_(self.private.weight)
-        self._optimizer = torch.optim.SGD(self.private.parameters(), lr=1.0)
-        self._scale = -plan.expected_batch_size / plan.max_grad_norm
-        self._watch, self._norm = watch, _LOUD * plan.max_grad_norm
-
-    def private_optimizer(self):
-        return self._optimizer
-
-    def example_units(self, num, draw):
-        import torch
-
-        rows = torch.arange(num) % self.private.in_features
-        return self._norm * torch.eye(self.private.in_features)[rows] * (1 + torch.arange(num) // 7)[:, None]
-
-    def unit_losses(self, units, draw):
-        return self.private(units)[:, 0]
-
-    def generated_losses(self, num, draw):
-        return None
-
-    def penalty(self, num, draw):
-        return None
-
-    def after_step(self):
-        """The step was -noised sum / divisor: read it in clipping norms, and start again from zero."""
-        weight = self.private.weight.data
-        self._watch((weight[0] * self._scale).numpy().astype(np.float64))
-        weight.zero_()
-
-    def public_step(self, step, draw):
-        pass
-
-    def state(self):
-        return {"private": self.private.state_dict()}
-
-    def load_state(self, state):
-        self.private.load_state_dict(state["private"])
-
-
-class _NothingToCharge:
-    """Stands in for a ledger: the units are made up, so no one's privacy is spent."""
-
-    id = "synthetic canaries"
-
-    def charge(self, name: str):
-        return None
-
-    def void(self, reason: str) -> None:
-        pass
-
-
-def trace_scores(
-    claimed: TrainingPlan, actual: TrainingPlan, included: np.ndarray, *, seed: int = 0
-) -> tuple[np.ndarray, TrainingLog]:
-    """Trains on the included canaries under `actual` and scores all by the claimed likelihood ratio.
-
-    Returns (scores, log of the training); score_i = sum over steps of log(1 - q + q exp((x_i - 1/2) / s^2))
-    with x the noised sum in clipping norms, q and s the claimed rate and noise multiplier.
-    """
-    import torch
-
-    from dpsynth.privacy.noise import make_entropy
-    from dpsynth.privacy.training import train
-
-    q, sigma = claimed.sample_rate, max(claimed.noise_multiplier, 1e-3)
-    scores = np.zeros(len(included))
-
-    def watch(sums: np.ndarray) -> None:
-        scores.__iadd__(curves.step_score(sums, q, sigma))
-
-    objective = _CanaryObjective(len(included), actual, watch)
-    rows = torch.from_numpy(np.flatnonzero(included))
-    units = torch.zeros(len(rows), len(included))
-    units[torch.arange(len(rows)), rows] = _LOUD * claimed.max_grad_norm
-    log = train(objective, units, actual, _NothingToCharge(), make_entropy(actual.noise), seed=seed)
-    return scores, log
 
 
 def auditable(plan: TrainingPlan, config: WhiteboxConfig) -> tuple[TrainingPlan, TradeOff, TradeOff]:
@@ -153,8 +64,26 @@ def audit_whitebox(
     delta: float = 1e-5,
     config: WhiteboxConfig = WhiteboxConfig(),  # noqa: B008 - frozen
 ) -> AuditResult:
-    """Audits the training step against the plan it claims to follow; see `audit_step`."""
-    return audit_step(plan, actual=actual, delta=delta, config=config)[0]
+    """Audits the training step against the plan it claims to follow; see `audit_step`.
+
+    Where the step was audited by another rate and number of steps than the plan's, the noise that was seen is
+    put into the plan's own: `eps_theory` and `eps_lo_best` speak of the whole training.
+    """
+    result, _ = audit_step(plan, actual=actual, delta=delta, config=config)
+    audited = (result.params["sample_rate"], result.params["steps"])
+    if audited == (plan.sample_rate, plan.steps):
+        return result
+    noise = result.findings[0].statistics["noise_at_most"]
+    theory = curve_of(plan, 1.0).epsilon(delta)
+    shown = curve_of(plan, noise).epsilon(delta) if np.isfinite(noise) else 0.0
+    summary = {"eps_theory_step": result.summary["eps_theory"], "eps_lo_step": result.summary["eps_lo_best"]}
+    summary = {**result.summary, **summary, "eps_theory": theory, "eps_lo_best": shown}
+    words = (
+        f" Every canary took part in {audited[1]} steps, where noise shows best: epsilon "
+        f"{summary['eps_theory_step']:.3g} by itself. In the plan's {plan.steps} steps at rate "
+        f"{plan.sample_rate:.3g} the noise that was seen means at least {shown:.3g} of {theory:.3g}."
+    )
+    return replace(result, reason=result.reason + words, summary=summary | {"gap": theory - shown})
 
 
 def audit_step(
@@ -183,7 +112,9 @@ def audit_step(
     test = claim_test(a, b, f, method="auc")
     caught = power(f, broken, len(a), len(b), alpha=config.alpha, rng=rng)
     verdict = decide(test.p_value, caught, alpha=config.alpha)
-    statistics = _statistics(a, b, scores, included, f, delta, config, rng)
+    ideal = curves.ideal_scores(claimed, rng)
+    share = bounds.best_share(*ideal, config.m // 2, alpha=config.alpha)
+    statistics = _statistics(a, b, scores, included, f, delta, share, config, rng)
     statistics |= {"claim_p": test.p_value, "power_sigma_half": caught}
     noise = _noise_bound(roc.auc(a, b), claimed, len(a), len(b), config.alpha)
     shown = curve_of(claimed, noise, interval=1e-3).epsilon(delta) if np.isfinite(noise) else 0.0
@@ -192,7 +123,7 @@ def audit_step(
     epsilon, seconds = f.epsilon(delta), time.perf_counter() - start
     best = statistics["eps_lo_auc"]
     reason = _reason(test, caught)
-    shares = {"delta": delta, "alpha": config.alpha, "k_share": config.k_share}
+    settings = {"delta": delta, "alpha": config.alpha, "k_share": config.k_share, "share": share}
     result = AuditResult(
         kind="whitebox",
         verdict=verdict,
@@ -233,8 +164,8 @@ def audit_step(
         curves={
             "roc": {"gradient": curves.roc_points(a, b)},
             "allowed": allowed(f),
-            "density": curves.densities(a, b, *curves.ideal_scores(claimed, rng)),
-            "convergence": curves.convergence(scores, included, **shares),
+            "density": curves.densities(a, b, *ideal),
+            "convergence": curves.convergence(scores, included, **settings),
         },
     )
 
@@ -273,13 +204,13 @@ def _most_auditable(plan: TrainingPlan, m: int, delta: float, alpha: float) -> f
     return curve_of(plan, noise, interval=1e-2).epsilon(delta)
 
 
-def _statistics(a, b, scores, included, f, delta, config, rng) -> dict[str, float]:
+def _statistics(a, b, scores, included, f, delta, share, config, rng) -> dict[str, float]:
     """Returns every statistic of one trace by its metric name."""
     alpha = config.alpha
     interval, k = roc.auc(a, b).interval(), int(config.k_share * len(scores))
     guesses = guess(scores, included, k, k, rng)
     steinke, fdp = (bound(guesses, delta=delta, alpha=alpha) for bound in (eps_steinke, eps_f_dp))
-    errors = bounds.split_errors(a, b, rng, alpha=alpha)
+    errors = bounds.errors_at_share(a, b, share)
     plain, gdp = (
         bound(errors, delta=delta, alpha=alpha) for bound in (bounds.eps_clopper_pearson, bounds.eps_gdp)
     )

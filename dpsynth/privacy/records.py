@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -107,10 +108,16 @@ def line_hash(body: Mapping[str, Any]) -> str:
 
 def spent(records: Sequence[Mapping[str, Any]]) -> Accounts:
     """What the charged events of a ledger's records cost, by every accountant."""
-    from dpsynth.privacy import accounting
-
     plan = records[0]["plan"]
     charged = {record["event"] for record in records if record["kind"] == "charge"}
-    events = [event_from_dict(e["event"]) for e in plan["events"] if e["name"] in charged]
-    delta = plan["guarantee"]["delta"] or accounting.MIN_DELTA
-    return accounting.epsilon(events, delta)
+    events = canonical([e["event"] for e in plan["events"] if e["name"] in charged])
+    return _cost(events, plan["guarantee"]["delta"])
+
+
+@lru_cache(maxsize=16)  # an audit runs one plan hundreds of times
+def _cost(events: str, delta: float | None) -> Accounts:
+    """Costs of events in their canonical text."""
+    from dpsynth.privacy import accounting
+
+    parts = [event_from_dict(event) for event in json.loads(events)]
+    return accounting.epsilon(parts, delta or accounting.MIN_DELTA)

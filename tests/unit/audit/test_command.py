@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from dpsynth.audit.planted import copy_members, population
+from dpsynth.audit.types import AuditResult, Verdict
 from dpsynth.errors import InvalidInput
 from experiments import audit
+from experiments.audit_request import checked, settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -62,14 +64,14 @@ def test_every_mistake_is_named_at_once(files):
     broken = node(files, "nothing.csv", members=None, epsilon=-1.0, extra=1)
     broken["audit"] = broken["audit"] | {"alpha": 2, "max_targts": 5}
     with pytest.raises(InvalidInput) as error:
-        audit.checked(broken)
+        checked(broken)
     for part in ("extra", "nothing.csv", "members", "epsilon", "audit.alpha", "max_targts"):
         assert part in str(error.value)
 
 
 def test_bare_table_cannot_be_audited_for_its_training(files):
     with pytest.raises(InvalidInput, match="no ledger"):
-        audit.checked(node(files, "sound.csv", audit={"kind": "whitebox", "m": 100}))
+        checked(node(files, "sound.csv", audit={"kind": "whitebox", "m": 100}))
 
 
 @pytest.mark.parametrize("kind", ["smoke", "whitebox", "release", "multirun", "full"])
@@ -86,9 +88,9 @@ def test_presets_list_exactly_the_settings(kind):
         else {kind: group}
     )
     for name, values in parts.items():
-        settings, problems = audit._settings(name, values)
-        assert not problems and settings == audit.settings_of(name)()
-        assert set(values) | {"kind"} == {f.name for f in fields(settings)} | {"kind"}
+        made, problems = settings(name, values)
+        assert not problems and made == settings_of(name)()
+        assert set(values) | {"kind"} == {f.name for f in fields(made)} | {"kind"}
 
 
 def test_help_answers_without_reading_anything():
@@ -129,9 +131,56 @@ def released(tmp_path_factory):
 
 def test_release_of_the_pipeline_is_audited_against_its_ledger(released):
     code = audit.job(node(released, "release", out=None))
-    body = json.loads((released / "audit" / "audit.json").read_text())
+    body = json.loads((released / "audit-release" / "audit.json").read_text())
     assert code in (0, 3) and body["results"][0]["claim"]["family"] == "ledger"
     assert 0.9 < body["metrics"]["audit/eps_theory"] <= 1.0
+
+
+def test_own_audit_of_a_run_stays_and_mlflow_gets_figures_and_verdict(released):
+    from mlflow import MlflowClient
+
+    own, uri = released / "audit" / "audit.json", f"sqlite:///{released / 'store.db'}"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("of the run")
+    group = {"name": "mlflow", "uri": uri, "system_seconds": None}
+    audit.job(node(released, "release", out=None, tracking=group))
+    assert own.read_text() == "of the run"
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("dpsynth").experiment_id])
+    assert run.data.metrics["audit/data_only/copy/random/auc"] > 0.4
+    assert run.data.params["audit.f_family"] == "ledger" and run.data.tags["audit.verdict"] != "VIOLATION"
+
+
+def test_several_audits_share_their_level_and_the_strongest_figures_count(released):
+    from experiments.audit_material import gather
+
+    full = yaml.safe_load((ROOT / "conf/audit/full.yaml").read_text()) | {"with_multirun": True}
+    request = checked(node(released, "release", audit=full))
+    kinds = audit.kinds_of(request, gather(request))
+    assert list(kinds) == ["smoke", "release", "multirun"]  # nothing was trained: no step to audit
+    assert kinds["release"]["alpha"] == kinds["multirun"]["alpha"] == 0.025
+    parts = [
+        AuditResult(
+            kind=k, verdict=Verdict.CONSISTENT, reason="", summary={"eps_theory": 1.0, "eps_lo_best": e}
+        )
+        for k, e in (("smoke", 0.9), ("release", 0.0))
+    ]
+    assert audit.metrics(parts) == pytest.approx(
+        {"audit/eps_theory": 1.0, "audit/eps_lo_best": 0.9, "audit/gap": 0.1}
+    )
+
+
+@pytest.mark.parametrize(
+    "release, code, said", [("copied.csv", 4, "VIOLATION"), ("absent.csv", 2, "No folder or file")]
+)
+def test_command_ends_with_the_verdict_and_no_traceback(files, release, code, said):
+    quick = ["audit.attacks=[copy]", "audit.planted_repeats=1", f"out={files / 'cli'}"]
+    given = [f"{k}={files / f'{k}.csv'}" for k in ("members", "reference")]
+    command = [sys.executable, "-m", "experiments.audit", f"release={files / release}", "audit=release"]
+    command += [*given, "epsilon=0.5", *quick]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and said in done.stdout + done.stderr
+    assert not any(x in done.stderr for x in ("Traceback", "Error executing", "HYDRA_FULL_ERROR"))
 
 
 def test_smoke_finds_rows_planted_into_a_release_file(released):

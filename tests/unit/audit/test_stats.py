@@ -70,11 +70,22 @@ def test_posterior_centres_on_the_plug_in_epsilon():
     assert interval.lower < math.log(4) < interval.upper < math.log(4) + 0.15
 
 
-def test_split_chooses_its_threshold_on_other_scores():
+def test_share_called_member_is_chosen_without_labels_and_keeps_its_level():
+    # 600 trials at 50 %: more than 358 have chance 1e-6. Broken twin: the best share after the fact.
+    rng, shares, alarms = np.random.default_rng(3), np.linspace(0.02, 0.98, 97), np.zeros(2)
+    for _ in range(600):
+        inside, outside = rng.normal(1, 1, 100), rng.normal(0, 1, 100)
+        found = [bounds.mu_lower(bounds.errors_at_share(inside, outside, s), alpha=0.5) > 1 for s in shares]
+        alarms += [found[48], any(found)]
+    assert alarms[0] <= binom.ppf(1 - 1e-6, 600, 0.5) < alarms[1]
+
+
+def test_best_share_of_equal_normals_is_a_half_and_ties_count_as_non_members():
     rng = np.random.default_rng(3)
-    errors = bounds.split_errors(rng.normal(2, 1, 1000), rng.normal(0, 1, 1000), rng)
-    assert errors.num_in == errors.num_out == 500
-    assert 1.4 < bounds.mu_lower(errors) < 2.2
+    # By symmetry a half; the bound is flat there, within 2 % between 0.35 and 0.65.
+    assert 0.35 < bounds.best_share(rng.normal(2, 1, 4000), rng.normal(0, 1, 4000), 500) < 0.65
+    errors = bounds.errors_at_share(np.ones(4), np.zeros(6), 0.7)
+    assert (errors.true, errors.false) == (4, 0)
 
 
 def test_steinke_equals_the_binomial_tail_at_delta_zero():

@@ -15,8 +15,9 @@ from dpsynth.audit.smoke import SmokeConfig, smoke
 from dpsynth.audit.stats.claim import claim_test, smallest_rejected
 from dpsynth.audit.stats.roc import auc
 from dpsynth.audit.stats.tradeoff import eps_delta, gaussian
+from dpsynth.audit.trace import trace_scores
 from dpsynth.audit.types import Claim, Verdict
-from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable, trace_scores
+from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable
 
 torch.set_num_threads(1)
 
@@ -32,12 +33,12 @@ def test_attacker_sees_unit_signal_and_the_planned_noise():
 
 
 def test_bounds_at_epsilon_8_reach_their_goals():
-    # Medians over five runs: f-DP >= 2.5, GDP >= 3.0, AUC within 0.03 of the ceiling.
+    # Medians of five runs: f-DP >= 2.5, AUC within 0.03 of the ceiling; GDP >= 3.0 in four of five.
     runs = [
         audit_whitebox(example_plan(), config=WhiteboxConfig(seed=s)).findings[0].statistics for s in range(5)
     ]
     middle = {k: np.median([r[k] for r in runs]) for k in runs[0]}
-    assert middle["eps_lo_onerun_fdp"] >= 2.5 and middle["eps_lo_gdp"] >= 3.0
+    assert middle["eps_lo_onerun_fdp"] >= 2.5 and sorted(r["eps_lo_gdp"] for r in runs)[1] >= 3.0
     assert abs(middle["auc"] - middle["auc_ceiling"]) <= 0.03
     assert middle["eps_lo_onerun"] < middle["eps_max_auditable_onerun"] and middle["power_sigma_half"] > 0.99
 

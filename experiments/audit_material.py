@@ -1,0 +1,117 @@
+"""Everything that an audit may look at: the release, or a bare table, and the tables around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.errors import InvalidInput, Problem
+from experiments.audit_request import AuditRequest, knows_its_rows
+from experiments.real_rows import find_real_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.audit.types import Claim
+
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".gz")
+
+
+def read_plain(path: str) -> pd.DataFrame:
+    """Reads a table of another tool by its suffix; dtypes are the file's."""
+    import pandas as pd
+
+    name = path.removesuffix(".gz")
+    if not name.endswith((".parquet", ".csv", ".tsv")):
+        raise InvalidInput(path, [Problem("suffix", f"Is none of {_SUFFIXES}.", "Convert the table.")])
+    try:
+        if name.endswith(".parquet"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path, sep="\t" if name.endswith(".tsv") else ",")
+    except (ValueError, OSError):  # their messages may quote a row
+        rule = "Cannot be read as a table of its suffix."
+        raise InvalidInput(path, [Problem("content", rule, "Check the file.")]) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Everything an audit may look at; what is missing is None."""
+
+    synthetic: pd.DataFrame
+    claim: Claim
+    plan: Any = None
+    events: tuple = ()
+    schema: Any = None
+    recipe: Any = None
+    tables: dict[str, pd.DataFrame]
+
+
+def gather(request: AuditRequest) -> Material:
+    """Reads the release, or a bare table, and the tables around it."""
+    from dpsynth.audit.smoke import charged_events, claim_of
+    from dpsynth.audit.stats.tradeoff import eps_delta
+    from dpsynth.audit.types import Claim
+    from dpsynth.data.io import read_table
+    from dpsynth.data.schema import Schema
+
+    given = {k: getattr(request, k) for k in ("members", "nonmembers", "reference") if getattr(request, k)}
+    if request.foreign:
+        schema = Schema.load(request.schema) if request.schema else None
+        read = read_plain if schema is None else (lambda path: read_table(path, schema))
+        claim = Claim(delta=request.delta)
+        if request.epsilon is not None:
+            f = eps_delta(request.epsilon, request.delta)
+            claim = Claim(epsilon=request.epsilon, delta=request.delta, f=f)
+        return Material(
+            synthetic=read_plain(request.release) if schema is None else read(request.release),
+            claim=claim,
+            schema=schema,
+            tables={k: read(v) for k, v in given.items()},
+        )
+    from dpsynth.privacy.plan import TrainingPlan
+    from dpsynth.privacy.release import Release
+
+    release = Release.load(request.release)
+    stored = release.ledger[0]["plan"]
+    training = TrainingPlan(**stored["training"]) if stored["training"] and stored["private"] else None
+    if training is not None:
+        training = training.with_count(release.statistics.num_units)
+    tables = {k: read_table(v, release.schema) for k, v in given.items()}
+    if request.kind in ("smoke", "release", "full") and knows_its_rows(request):
+        reason = f"audit={request.kind} of {request.release}"
+        rows = find_real_rows(Path(request.release), release.schema, None, None, reason)
+        tables = dict(zip(("members", "reference"), rows))
+    return Material(
+        synthetic=release.synthetic,
+        claim=claim_of(release.certificate, release.ledger),
+        plan=training,
+        events=tuple(charged_events(release.ledger)),
+        schema=release.schema,
+        recipe=release.generator,
+        tables=tables,
+    )
+
+
+def targets(request: AuditRequest, material: Material, seed: int) -> dict[str, Any]:
+    """Returns members, nonmembers and reference; entities instead of rows where the unit is one.
+
+    Without nonmembers, half of the reference becomes targets: drawn at random, by entity.
+    """
+    import numpy as np
+
+    schema, tables = material.schema, dict(material.tables)
+    unit = schema.unit.column if schema is not None else request.unit
+    time = schema.sequence.time if schema is not None and schema.sequence else request.time
+    synthetic = material.synthetic
+    if unit is not None and unit in synthetic.columns:
+        from dpsynth.audit.attacks.sequences import entities
+
+        tables = {k: entities(v, unit, time) for k, v in tables.items()}
+        synthetic = entities(synthetic, unit, time)
+    if "nonmembers" not in tables:
+        order = np.random.default_rng(seed).permutation(len(tables["reference"]))
+        half = len(order) // 2
+        tables["nonmembers"] = tables["reference"].iloc[order[:half]]
+        tables["reference"] = tables["reference"].iloc[order[half:]]
+    return {**tables, "synthetic": synthetic}
