@@ -51,6 +51,7 @@ class RunConfig:
       seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
       holdout_share: of the units, set aside before training; the claim covers the others.
       num_rows: rows to release; None releases the bought count.
+      canary_share: of the units, put to a secret coin each before training; half of them are left out.
     """
 
     data: Any
@@ -65,6 +66,7 @@ class RunConfig:
     seed: int = 0
     holdout_share: float = 0.2
     num_rows: int | None = None
+    canary_share: float = 0.0
 
     @property
     def mark(self) -> str:
@@ -85,6 +87,8 @@ class RunConfig:
     def digest(self) -> str:
         """Names what the run computes: sha256 over all settings but where it is tracked and stored."""
         identity = {key: value for key, value in self.to_dict().items() if key not in _NOT_IDENTITY}
+        if not self.canary_share:
+            del identity["canary_share"]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -182,11 +186,13 @@ class _Top:
     seed: int
     holdout_share: float = 0.2
     num_rows: int | None = None
+    canary_share: float = 0.0
 
     def __post_init__(self):
         rules = [
             ("seed", self.seed >= 0, "to be at least 0", "It is public."),
             ("holdout_share", 0 <= self.holdout_share < 1, "in [0, 1)", "0.2 is usual."),
+            ("canary_share", 0 <= self.canary_share <= 1, "in [0, 1]", "0.1 is usual."),
             (
                 "num_rows",
                 self.num_rows is None or self.num_rows >= 1,

@@ -93,6 +93,7 @@ def run(
     *,
     on_step: Callable[[Progress], None] | None = None,
     entropy: Entropy | None = None,
+    canaries: str | None = None,
 ) -> Run:
     """Spends the declared budget on a table and writes a Release to `folder/release`.
 
@@ -106,6 +107,7 @@ def run(
       folder: of this run; `ledger.jsonl`, `answers.json` and `training.ckpt` are kept there.
       on_step: told the progress of training.
       entropy: only for tests; a fixed source voids the certificate.
+      canaries: hash that commits to coins by which units were left out of `table`; stands in the ledger.
     Raises:
       InvalidInput: recipe and schema do not go together; nothing was read.
       BudgetExceeded: the ledger refused; nothing more was read.
@@ -119,7 +121,7 @@ def run(
     clock, folder = Clock(), Path(folder)
     entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
     with clock("plan"):
-        priced = plan(table.schema, recipe)
+        priced = replace(plan(table.schema, recipe), canaries=canaries)
     if (folder / "release").exists():
         release = Release.load(folder / "release")
         rungs = tuple(Release.load(rung.place(folder)) for rung in priced.rungs[:-1])

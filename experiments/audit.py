@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dpsynth.errors import InvalidInput, Problem
+from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from experiments.audit_material import Material, gather, targets
-from experiments.audit_request import AuditRequest, checked, settings
+from experiments.audit_request import AuditRequest, checked, knows_its_rows, settings
 from experiments.command_line import run
+from experiments.real_rows import CONFIG
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dpsynth.audit.types import AuditResult
 
 
@@ -30,7 +33,7 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
             events=material.events,
             plan=material.plan,
             release=request.release,
-            train=material.tables.get("members"),
+            train=material.train,
             schema=material.schema,
             config=config,
         )
@@ -48,11 +51,33 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
     from dpsynth.audit.release import audit_release
 
     try:
-        return audit_release(**targets(request, material, config.seed), claim=material.claim, config=config)
+        result = audit_release(
+            **targets(request, material, config.seed),
+            claim=material.claim,
+            fit_sample=again(request, material) if config.shadows else None,
+            config=config,
+        )
     except InvalidInput as error:
         if request.nonmembers is not None:
             raise
         raise InvalidInput(error.subject, _of_reference(error.problems)) from None
+    coins = {} if material.canary_plan is None else {"plan_sha256": material.canary_plan}
+    return replace(result, params={**result.params, **coins})
+
+
+def again(request: AuditRequest, material: Material) -> Callable[[pd.DataFrame, int], pd.DataFrame] | None:
+    """Returns the method of the run that made the release; None where it is unknown or has entities."""
+    if not knows_its_rows(request) or material.schema.unit.column is not None:
+        return None
+    import yaml
+
+    from dpsynth.config import parse
+    from experiments.audit_game import fitter
+    from experiments.train import recipe_of
+
+    path = Path(request.release).resolve().parent / CONFIG
+    config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return fitter(material.schema, recipe_of(config))
 
 
 def _of_reference(problems: Sequence[Problem]) -> list[Problem]:
@@ -156,10 +181,19 @@ def _write(request: AuditRequest, material: Material, results: Sequence[AuditRes
     page.write(results, folder / "audit.html", title=title, claim=material.claim)
 
 
+def outcome(node: DictConfig) -> int:
+    """Returns the exit code of the verdict, or of an error that it prints: Hydra would add advice."""
+    try:
+        return job(node)
+    except DpsynthError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, InvalidInput) else 1
+
+
 def main() -> None:
     """Ends with the exit code of the verdict."""
     codes: list[int] = []
-    run(lambda node: codes.append(job(node)), "audit", checked=checked)
+    run(lambda node: codes.append(outcome(node)), "audit", checked=checked)
     sys.exit(max(codes, default=0))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InvalidInput, Problem
+from experiments import coins
 from experiments.audit_request import AuditRequest, knows_its_rows
-from experiments.real_rows import find_real_rows
+from experiments.real_rows import rows_of_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,13 @@ def read_plain(path: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Everything an audit may look at; what is missing is None."""
+    """Everything an audit may look at; what is missing is None.
+
+    Args:
+      tables: members, nonmembers and reference, where they are known.
+      train: all rows that were trained on, where they are known.
+      canary_plan: hash of the coins that decided who is a member.
+    """
 
     synthetic: pd.DataFrame
     claim: Claim
@@ -45,6 +52,8 @@ class Material:
     schema: Any = None
     recipe: Any = None
     tables: dict[str, pd.DataFrame]
+    train: pd.DataFrame | None = None
+    canary_plan: str | None = None
 
 
 def gather(request: AuditRequest) -> Material:
@@ -78,10 +87,14 @@ def gather(request: AuditRequest) -> Material:
     if training is not None:
         training = training.with_count(release.statistics.num_units)
     tables = {k: read_table(v, release.schema) for k, v in given.items()}
+    train, digest = tables.get("members"), None
     if request.kind in ("smoke", "release", "full") and knows_its_rows(request):
         reason = f"audit={request.kind} of {request.release}"
-        rows = find_real_rows(Path(request.release), release.schema, None, None, reason)
-        tables = dict(zip(("members", "reference"), rows))
+        rows = rows_of_run(Path(request.release), release.schema, reason)
+        train, tables = rows.train, {"members": rows.train, "reference": rows.holdout}
+        if rows.canaries is not None:
+            tables |= dict(zip(("members", "nonmembers"), rows.canaries))
+            digest = coins.digest_of(Path(request.release))
     return Material(
         synthetic=release.synthetic,
         claim=claim_of(release.certificate, release.ledger),
@@ -90,6 +103,8 @@ def gather(request: AuditRequest) -> Material:
         schema=release.schema,
         recipe=release.generator,
         tables=tables,
+        train=train,
+        canary_plan=digest,
     )
 
 

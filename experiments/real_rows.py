@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.errors import InvalidInput, Problem
+from experiments import coins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,15 +41,35 @@ def find_real_rows(
     """
     if train is not None or holdout is not None:
         return tuple(_revealed(file, schema, reason) for file in (train, holdout))
+    found = rows_of_run(release, schema, reason)
+    return (None, None) if found is None else (found.train, found.holdout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRows:
+    """The rows of a run of ours. Private.
+
+    Args:
+      train, holdout: trained on, and set aside before.
+      canaries: where the run flipped coins: those trained on, and those left out. None otherwise.
+    """
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    canaries: tuple[pd.DataFrame, pd.DataFrame] | None = None
+
+
+def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
+    """Reads and splits the table again as the configuration beside the release says; None without one."""
     path = release.resolve().parent / CONFIG
     if not path.is_file():
-        return None, None
+        return None
     import yaml
 
     from dpsynth.config import parse
     from dpsynth.data.datasets import load
     from dpsynth.data.split import split
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.table import PrivateTable, unit_index
 
     config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
     frame, found = load(config.data)
@@ -55,7 +77,13 @@ def find_real_rows(
         problem = Problem(str(path), "describes another table.", "Name the rows: train=FILE holdout=FILE.")
         raise InvalidInput(str(release), [problem])
     rows = PrivateTable(frame, found).reveal(reason)
-    return split(rows, found, config.holdout_share, config.seed)
+    train, holdout = split(rows, found, config.holdout_share, config.seed)
+    digest = coins.digest_of(release)
+    if digest is None:
+        return RunRows(train=train, holdout=holdout)
+    plan, units = coins.read(digest, str(release)), unit_index(train, found)
+    kept, _ = plan.split(train, units)
+    return RunRows(train=kept.reset_index(drop=True), holdout=holdout, canaries=plan.targets(train, units))
 
 
 def _revealed(file: str | None, schema: Schema, reason: str) -> pd.DataFrame | None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
 from experiments import command_line, sweep
+from experiments.coins import flip
 from experiments.ladder import rung_points
 from experiments.lifetime import charge_table
 from experiments.points import FAILED, FINISHED, Point
@@ -111,13 +112,15 @@ def _record(
     tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
 
 
-def _fit(config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker) -> Run:
+def _fit(
+    config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker, coins: str | None
+) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
     from experiments.progress import shown
 
     with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
-        return pipeline.run(train, recipe_of(config), folder, on_step=on_step)
+        return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
@@ -139,13 +142,13 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     with tracker.timed("load"):
         frame, schema = load(config.data)
         tracker.dataset(config.data.name, PrivateTable(frame, schema))
-        train, holdout = (
-            PrivateTable(rows, schema) for rows in split(frame, schema, config.holdout_share, config.seed)
-        )
+        rows, held = split(frame, schema, config.holdout_share, config.seed)
+        rows, coins = flip(rows, schema, config.canary_share, folder)
+        train, holdout = PrivateTable(rows, schema), PrivateTable(held, schema)
     spent = charge_table(config, plan, frame, schema, folder)
     if math.isfinite(spent.epsilon):
         tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker)
+    run = _fit(config, plan, train, folder, tracker, coins)
 
     def evaluated(release: Release) -> Evaluation:
         return evaluate(

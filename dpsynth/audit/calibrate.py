@@ -81,7 +81,7 @@ def whitebox_rate(
     epsilon: float, *, trials: int, break_plan=None, m: int = 500, alpha: float = 0.05, seed: int = 0
 ) -> int:
     """Counts VIOLATION verdicts of white-box audits of the real step, sound or broken."""
-    from dpsynth.audit.planted import example_plan
+    from dpsynth.audit.planted_steps import example_plan
     from dpsynth.audit.types import Verdict
     from dpsynth.audit.whitebox import WhiteboxConfig, audit_whitebox
 
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _halve(plan):
-    from dpsynth.audit.planted import scale_noise
+    from dpsynth.audit.planted_steps import scale_noise
 
     return scale_noise(plan, 0.5)
 

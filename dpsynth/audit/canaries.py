@@ -67,6 +67,17 @@ class CanaryPlan:
         chosen = rng.choice(len(ids), num, replace=False)
         return cls(ids=ids[chosen], included=rng.random(num) < 0.5, stratum=strata[chosen])
 
+    @classmethod
+    def flip(cls, num_units: int, share: float, *, rng: np.random.Generator) -> CanaryPlan:
+        """Makes each of the units 0, 1, ... a canary with probability `share`, and flips a fair coin for it.
+
+        Formal guarantee: what happens to one unit does not depend on how many others there are.
+        """
+        draws = rng.random((num_units, 2))
+        chosen = np.flatnonzero(draws[:, 0] < share)
+        coins = draws[chosen, 1] < 0.5
+        return cls(ids=chosen, included=coins, stratum=np.full(len(chosen), "random"))
+
     @property
     def digest(self) -> str:
         """SHA-256 that commits to ids and coins and reveals neither; goes into the ledger."""
@@ -75,19 +86,22 @@ class CanaryPlan:
         )
         return hashlib.sha256(body.encode()).hexdigest()
 
-    def split(self, table: pd.DataFrame, column: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def split(
+        self, table: pd.DataFrame, units: np.ndarray | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns (rows to train on, rows held out): what is no canary is trained on.
 
         Args:
-          column: names the unit; the index of `table` when None.
+          units: the unit of each row; the index of `table` when None.
         """
-        key = table.index if column is None else table[column]
-        out = np.isin(np.asarray(key), self.ids[~self.included])
+        out = np.isin(np.asarray(table.index if units is None else units), self.ids[~self.included])
         return table[~out], table[out]
 
-    def targets(self, table: pd.DataFrame, column: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def targets(
+        self, table: pd.DataFrame, units: np.ndarray | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns (canaries trained on, canaries held out)."""
-        key = np.asarray(table.index if column is None else table[column])
+        key = np.asarray(table.index if units is None else units)
         return table[np.isin(key, self.ids[self.included])], table[np.isin(key, self.ids[~self.included])]
 
     def dump(self, path: str | Path) -> None:

@@ -10,7 +10,7 @@ from dpsynth.errors import InvalidInput, Problem
 
 _SHARES = ("alpha", "vulnerable_share", "planted_share", "k_share")
 _LEAST = {"m": 20, "steps": 1, "noise_values": 10, "n_train": 20, "n_eval": 20, "jobs": 1}
-_LEAST |= {"max_targets": 100, "max_rows": 50, "planted_repeats": 1}
+_LEAST |= {"shadows": 0, "max_targets": 100, "max_rows": 50, "planted_repeats": 1}
 
 
 class _Checked:
@@ -94,6 +94,7 @@ class ReleaseConfig(_Checked):
       alpha: error rate of the verdict.
       planted_share: of members copied exactly in the named alternative of the power statement.
       planted_repeats: plantings behind that statement.
+      shadows: releases of the same method behind the attack `lira`, 32 or more; 0 leaves it out.
       seed: public.
     """
 
@@ -118,6 +119,7 @@ class ReleaseConfig(_Checked):
     alpha: float = 0.05
     planted_share: float = 0.1
     planted_repeats: int = 20
+    shadows: int = 0
     seed: int = 0
 
 

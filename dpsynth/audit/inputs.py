@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsynth.audit.attacks.shadow import MIN_SHADOWS
 from dpsynth.audit.attacks.suite import ATTACKS
 from dpsynth.audit.canaries import row_hashes
 from dpsynth.errors import InvalidInput, Problem
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 MIN_TARGETS = 50
 
 
-def check_tables(synthetic, members, nonmembers, reference, config: ReleaseConfig) -> None:
+def check_tables(
+    synthetic, members, nonmembers, reference, config: ReleaseConfig, *, can_fit: bool = False
+) -> None:
     """Refuses tables that cannot be attacked, with every problem at once."""
     problems: list[Problem] = []
     named = {"members": members, "nonmembers": nonmembers}
@@ -34,6 +37,12 @@ def check_tables(synthetic, members, nonmembers, reference, config: ReleaseConfi
             problems.append(Problem(name, f"Lacks columns {gone}.", "Give it the columns of the release."))
         elif len(table) < MIN_TARGETS:
             problems.append(Problem(name, f"Has fewer than {MIN_TARGETS} rows.", "Give more rows."))
+    if config.shadows and (not can_fit or reference is None):
+        rule = "Needs a reference, and the run that made the release: its method is trained again."
+        problems.append(Problem("audit.shadows", rule, "Set audit.shadows=0."))
+    elif 0 < config.shadows < MIN_SHADOWS:
+        rule = f"{config.shadows} shadows show no worlds."
+        problems.append(Problem("audit.shadows", rule, f"Take {MIN_SHADOWS} at least, 32 if you can."))
     unknown = [a for a in config.attacks if a not in ATTACKS]
     if unknown:
         problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))

@@ -8,10 +8,12 @@ fixed before membership is looked at, and their p-values are corrected by Holm's
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsynth.audit.attacks.shadow import shadow_attack
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
 from dpsynth.audit.configs import ReleaseConfig
@@ -39,6 +41,7 @@ def audit_release(
     reference: pd.DataFrame | None = None,
     claim: Claim = Claim(),  # noqa: B008 - frozen
     constructed: np.ndarray | None = None,
+    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame] | None = None,
     config: ReleaseConfig = ReleaseConfig(),  # noqa: B008 - frozen
 ) -> AuditResult:
     """Attacks `synthetic` and judges the claim.
@@ -52,11 +55,12 @@ def audit_release(
       members, nonmembers: rows; must come from one population (a blind control checks).
       reference: rows disjoint from both, the attacker's own sample.
       constructed: marks members then non-members that were made up as canaries; their own stratum.
+      fit_sample: (table, seed) -> released table, the method that is attacked; for `shadows` alone.
     Raises:
       InvalidInput: tables cannot be attacked; lists every problem.
     """
     start, rng = time.perf_counter(), np.random.default_rng(config.seed)
-    check_tables(synthetic, members, nonmembers, reference, config)
+    check_tables(synthetic, members, nonmembers, reference, config, can_fit=fit_sample is not None)
     columns = [c for c in synthetic.columns if c in members.columns]
     synthetic = _thin(synthetic[columns], config.max_rows, rng)
     reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
@@ -66,6 +70,8 @@ def audit_release(
 
     world = World.of(targets, synthetic, reference)
     attacks = [ATTACKS[name] for name in config.attacks if reference is not None or not _needs(ATTACKS[name])]
+    if config.shadows:
+        attacks.append(shadow_attack(fit_sample, num=config.shadows))
     findings, tests, curves = [], [], {}
     for attack in attacks:
         scores = attack.score(world, rng)

@@ -172,6 +172,7 @@ class Plan:
       num_units: the schema's approximate public number of units, or None.
       request: what the generator asked for.
       rungs: of a ladder, from the lowest to the declared epsilon; empty where there is none.
+      canaries: hash that commits to the coins by which units were left out before the run; None without.
     """
 
     guarantee: Guarantee | NonPrivate
@@ -181,6 +182,7 @@ class Plan:
     num_units: int | None
     request: Request
     rungs: tuple[Rung, ...] = ()
+    canaries: str | None = None
 
     @property
     def private(self) -> bool:
@@ -205,8 +207,10 @@ class Plan:
         from dpsynth.privacy.records import event_to_dict
 
         rungs = {"rungs": [asdict(rung) for rung in self.rungs]} if self.rungs else {}
+        coins = {"canaries": self.canaries} if self.canaries else {}
         return {
             **rungs,
+            **coins,
             "guarantee": asdict(self.guarantee) | {"epsilon": _finite(self.guarantee.epsilon)},
             "private": self.private,
             "epsilon": _finite(self.epsilon),

@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsynth.data.schema import Schema
+from dpsynth.errors import InvalidInput
 from dpsynth.privacy.optimizer import FlatDPOptimizer
-from experiments import audit, command_line, sweep, train
+from dpsynth.privacy.release import Release
+from experiments import audit, coins, command_line, sweep, train
+from experiments.real_rows import rows_of_run
 
 SCHEMA = """
 version: 1
@@ -100,9 +104,33 @@ def test_release_beside_its_run_is_audited_without_naming_its_rows(call, monkeyp
     with pytest.raises(SystemExit) as stop:
         audit.main()
     assert stop.value.code in (0, 3)  # 120 targets on each side may be too few for power
-    body = json.loads(Path("run/audit/audit.json").read_text())["results"][0]
+    body = json.loads(Path("run/audit-release/audit.json").read_text())["results"][0]
     assert body["claim"]["family"] == "ledger" and 240 < body["params"]["m"] < 330
     assert "epsilon=1" in capsys.readouterr().out
+
+
+def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatch):
+    words = ["generator=independent", "privacy.epsilon=20", "canary_share=0.7", *QUICK, "audit=none"]
+    assert call(*words) == 0
+    release = Path("run/release")
+    digest, rows = coins.digest_of(release), rows_of_run(release, Schema.load("schema.yaml"), "test")
+    inside, outside = rows.canaries
+    assert coins.plan_file(digest).is_file() and not any(Path().rglob(f"{digest}.json"))
+    # Of about 320 units 112 each; fewer than 65 have chance 1e-8.
+    assert min(len(inside), len(outside)) > 65 and set(outside.index).isdisjoint(inside.index)
+    bought = float(np.sum(Release.load(release).statistics.fine["region"].counts))
+    assert abs(bought - len(rows.train)) < len(outside) / 2  # those left out were not counted
+    assert call(*words) == 0  # finished: the same coins again
+    assert coins.digest_of(release) == digest
+    quick = ["audit.attacks=[copy]", "audit.planted_repeats=1"]
+    monkeypatch.setattr(sys, "argv", ["audit.py", "release=run/release", "audit=release", *quick])
+    with pytest.raises(SystemExit):
+        audit.main()
+    body = json.loads(Path("run/audit-release/audit.json").read_text())["results"][0]
+    assert body["params"]["plan_sha256"] == digest and body["params"]["m"] == len(inside) + len(outside)
+    coins.plan_file(digest).unlink()
+    with pytest.raises(InvalidInput, match="canary plan"):
+        rows_of_run(release, Schema.load("schema.yaml"), "test")
 
 
 def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsys):

@@ -12,7 +12,8 @@ import torch
 from scipy.stats import binom, kstest
 
 from dpsynth.audit import calibrate
-from dpsynth.audit.planted import BREAKS, ZOO, scale_noise
+from dpsynth.audit.planted import ZOO
+from dpsynth.audit.planted_steps import BREAKS, scale_noise
 
 torch.set_num_threads(1)
 halve = BREAKS["noise_halved"]

@@ -171,9 +171,15 @@ def test_several_audits_share_their_level_and_the_strongest_figures_count(releas
 
 
 @pytest.mark.parametrize(
-    "release, code, said", [("copied.csv", 4, "VIOLATION"), ("absent.csv", 2, "No folder or file")]
+    "release, code, said",
+    [
+        ("copied.csv", 4, "VIOLATION"),
+        ("absent.csv", 2, "No folder or file"),
+        ("empty.csv", 2, "Cannot be read"),
+    ],
 )
 def test_command_ends_with_the_verdict_and_no_traceback(files, release, code, said):
+    (files / "empty.csv").write_text("")
     quick = ["audit.attacks=[copy]", "audit.planted_repeats=1", f"out={files / 'cli'}"]
     given = [f"{k}={files / f'{k}.csv'}" for k in ("members", "reference")]
     command = [sys.executable, "-m", "experiments.audit", f"release={files / release}", "audit=release"]

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from dpsynth.audit import page
+from dpsynth.audit.attacks.shadow import lira
 from dpsynth.audit.canaries import CanaryPlan
 from dpsynth.audit.planted import copy_members, population
 from dpsynth.audit.release import ReleaseConfig, audit_release
+from dpsynth.audit.stats import roc
 from dpsynth.audit.stats.tradeoff import gaussian
 from dpsynth.audit.types import Claim, Scores, Verdict, decide, worst
 from dpsynth.errors import InvalidInput
@@ -136,6 +138,50 @@ def test_verdicts_need_power_and_rank_by_severity():
     assert decide(0.01, 0.0) is Verdict.VIOLATION and decide(0.01, 1.0, valid=False) is Verdict.INVALID
     assert worst(Verdict.CONSISTENT, Verdict.INVALID, Verdict.VIOLATION) is Verdict.VIOLATION
     assert [v.exit_code for v in Verdict] == [4, 0, 3, 5]
+
+
+def test_coins_of_a_share_of_all_units_do_not_depend_on_how_many_there_are():
+    plans = [CanaryPlan.flip(n, 0.3, rng=np.random.default_rng(0)) for n in (20_000, 20_001)]
+    sides = [set(p.ids[~p.included].tolist()) for p in plans]
+    assert sides[1] - {20_000} == sides[0]
+    # 5 sigma of binomials: 20,000 at 0.3, and half of those.
+    assert abs(len(plans[0].ids) - 6000) < 5 * 65 and abs(plans[0].included.mean() - 0.5) < 5 * 0.5 / 75
+    drawn = [CanaryPlan.draw(range(n), 6000, rng=np.random.default_rng(0)) for n in (20_000, 20_001)]
+    assert len(set(drawn[0].ids.tolist()) ^ set(drawn[1].ids.tolist())) > 2  # the twin: so many of all
+
+
+def test_shadows_tell_what_a_score_looks_like_in_both_worlds():
+    rng = np.random.default_rng(0)
+    level, inside = rng.normal(0, 3, 400), np.arange(400) < 200
+    included = rng.random((32, 400)) < 0.5
+    scores = level + 1.5 * included + rng.normal(size=(32, 400))
+    observed = level + 1.5 * inside + rng.normal(size=400)
+    told = lira(observed, scores, included)
+    shuffled = lira(observed, scores, rng.permuted(included, axis=0))  # the twin: worlds mixed up
+    area = [roc.auc(s[inside], s[~inside]).value for s in (observed, told, shuffled)]
+    # By normals: 0.64, 0.84, and at best the first again; standard errors 0.03, 0.02.
+    assert area[0] < 0.75 and area[1] > 0.75 and area[2] < 0.75
+
+
+def test_shadows_strengthen_the_attack_on_a_method_that_blurs_rows(tables):
+    def blur(table, seed):
+        rng = np.random.default_rng([seed, 7])  # of noise that protects nobody
+        rows = table.iloc[rng.integers(0, len(table), 800)].reset_index(drop=True)
+        return rows.assign(**{c: rows[c] + rng.normal(0, 0.6, 800) for c in rows.select_dtypes("number")})
+
+    members, others, synthetic, reference = (t.iloc[:200] for t in tables)
+    config = ReleaseConfig(attacks=("nearest_record",), shadows=8, planted_repeats=1)
+
+    def attacked(release):
+        result = audit([members, others, release, reference], config=config, fit_sample=blur)
+        return {f.attack: f.statistics for f in result.findings if f.stratum == "random"}, result.verdict
+
+    found, verdict = attacked(blur(pd.concat([members, reference]), 99))
+    assert found["lira"]["auc_lo"] > 0.5 and verdict is Verdict.VIOLATION
+    found, verdict = attacked(blur(synthetic, 99))
+    assert 0.35 < found["lira"]["auc"] < 0.65  # nobody's rows: 5 standard errors around a half
+    with pytest.raises(InvalidInput, match="audit.shadows"):
+        audit([members, others, synthetic, reference], config=config)
 
 
 def test_canary_coins_are_fair_committed_and_joined_by_id(tmp_path):

@@ -10,7 +10,8 @@ import torch
 
 from dpsynth.audit import conformance, invariance
 from dpsynth.audit.evidence import epsilon_of, purchase_noise
-from dpsynth.audit.planted import BREAKS, ZOO, example_plan, planned_facts, population, stock_opacus
+from dpsynth.audit.planted import ZOO, population
+from dpsynth.audit.planted_steps import BREAKS, example_plan, planned_facts, stock_opacus
 from dpsynth.audit.smoke import SmokeConfig, smoke
 from dpsynth.audit.stats.claim import claim_test, smallest_rejected
 from dpsynth.audit.stats.roc import auc
@@ -47,6 +48,19 @@ def test_small_rates_are_audited_at_rate_one():
     plan = replace(example_plan(1.1), sample_rate=0.005, steps=4000)
     claimed, f, broken = auditable(plan, WhiteboxConfig(m=400))
     assert claimed.sample_rate == 1.0 and broken.auc_ceiling() > f.auc_ceiling() + 0.05
+
+
+def test_step_audited_under_a_claim_of_its_own_is_drawn_against_that_and_told_in_the_plan_s():
+    from dpsynth.audit.plots import bounds_plot
+
+    plan = replace(example_plan(2.0), sample_rate=0.01, steps=500)
+    result = audit_whitebox(plan, config=WhiteboxConfig(m=400, alpha=1e-4))
+    step, whole = result.summary["eps_theory_step"], result.summary["eps_theory"]
+    assert result.claim.epsilon == step > 5 * whole and result.summary["eps_lo_best"] < whole * 1.01
+    assert result.summary["eps_lo_best"] > 0.5 * whole  # at 1e-4, 400 canaries see a third more noise at most
+    (line,) = bounds_plot(result).layout.shapes
+    assert line.y0 == step
+    assert f"in {result.params['steps']} steps" in result.reason
 
 
 def test_every_back_end_is_audited_alike():
