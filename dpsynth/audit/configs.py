@@ -95,6 +95,7 @@ class ReleaseConfig(_Checked):
       planted_share: of members copied exactly in the named alternative of the power statement.
       planted_repeats: plantings behind that statement.
       shadows: releases of the same method behind the attack `lira`, 32 or more; 0 leaves it out.
+      secrets: columns whose values are inferred from the others; null takes the last column.
       seed: public.
     """
 
@@ -120,6 +121,7 @@ class ReleaseConfig(_Checked):
     planted_share: float = 0.1
     planted_repeats: int = 20
     shadows: int = 0
+    secrets: tuple[str, ...] | None = None
     seed: int = 0
 
 

@@ -7,6 +7,7 @@ neither epsilon nor a verdict follows from them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,34 @@ from dpsynth.audit.attacks.space import Space, as_float, as_text, is_numeric, ne
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def risks(
+    synthetic: pd.DataFrame,
+    members: pd.DataFrame,
+    control: pd.DataFrame,
+    *,
+    secrets: Sequence[str],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Returns all risks by metric name: `risk/ATTACK`, and its interval, `risk/ATTACK_lo` and `_hi`.
+
+    Linkability joins the columns in even with those in odd places.
+
+    Args:
+      secrets: columns to infer from all others.
+    """
+    columns = list(synthetic.columns)
+    tables = (synthetic, members, control)
+    found = [attribute_inference(*tables, secret=name) for name in secrets]
+    found.append(singling_out(*tables, rng=rng))
+    if len(columns) > 1:
+        found.append(linkability(*tables, left=columns[::2], right=columns[1::2]))
+    named: dict[str, float] = {}
+    for risk in found:
+        head = f"risk/{risk.attack}"
+        named |= {head: risk.risk, f"{head}_lo": risk.lower, f"{head}_hi": risk.upper}
+    return named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,11 @@ def check_tables(
     elif 0 < config.shadows < MIN_SHADOWS:
         rule = f"{config.shadows} shadows show no worlds."
         problems.append(Problem("audit.shadows", rule, f"Take {MIN_SHADOWS} at least, 32 if you can."))
+    problems += [
+        Problem("audit.secrets", f"The release has no column {name!r}.", "Correct audit.secrets.")
+        for name in config.secrets or ()
+        if name not in synthetic.columns
+    ]
     unknown = [a for a in config.attacks if a not in ATTACKS]
     if unknown:
         problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))

@@ -160,7 +160,13 @@ def audit_multirun(
             "n_train_runs": len(seeds),
             "seconds": time.perf_counter() - start,
         },
-        params={"alpha": config.alpha, "delta": claim.delta, "f_family": claim.family, "n_tests": 2},
+        params={
+            "threat_model": "active",
+            "alpha": config.alpha,
+            "delta": claim.delta,
+            "f_family": claim.family,
+            "n_tests": 2,
+        },
         curves={
             "roc": {"distinguisher": roc_points(a, b)},
             "allowed": allowed(claim.f),

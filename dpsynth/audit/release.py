@@ -18,6 +18,7 @@ from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
 from dpsynth.audit.configs import ReleaseConfig
 from dpsynth.audit.curves import roc_points
+from dpsynth.audit.disclosure import risks
 from dpsynth.audit.inputs import MIN_TARGETS, check_tables
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
@@ -93,6 +94,7 @@ def audit_release(
     valid = not blind.lower > 0.5
     caught = _power(world, included & ~made_up, ~made_up, claim, len(tests), config, rng)
     verdict = decide(p_value, caught, alpha=config.alpha, valid=valid)
+    secrets = config.secrets if config.secrets is not None else columns[-1:]
     best = max((f.statistics["eps_lo_onerun_fdp"] for f in findings), default=0.0)
     summary = {
         "claim_p_holm": p_value,
@@ -101,6 +103,7 @@ def audit_release(
         "blind_auc_hi": blind.upper,
         "eps_lo_best": best,
         "power_copies": caught,
+        **risks(synthetic, *(targets[m & ~made_up] for m in (included, ~included)), secrets=secrets, rng=rng),
         "seconds": time.perf_counter() - start,
     }
     if claim.epsilon is not None:
@@ -122,6 +125,7 @@ def audit_release(
             "n_tests": int(np.sum(~np.isnan(p_values))),
             "f_family": claim.family,
             "seed": config.seed,
+            "threat_model": ", ".join(sorted({a.threat_model.value for a in attacks})),
             "attacks": [a.name for a in attacks],
         },
         curves={"roc": curves} | ({} if claim.f is None else {"allowed": allowed(claim.f)}),

@@ -149,6 +149,8 @@ def audit_step(
             "n_train_runs": 1,
         },
         params={
+            "threat_model": "trace",
+            "n_tests": 1,
             "m": config.m,
             "k": int(config.k_share * config.m),
             "alpha": config.alpha,

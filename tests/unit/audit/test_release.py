@@ -73,6 +73,9 @@ def test_metrics_follow_the_naming_scheme_and_json_is_strict(tables, tmp_path):
         "audit/blind_auc_lo",
         "audit/eps_theory",
         "audit/gap",
+        "audit/risk/singling_out",
+        "audit/risk/linkability_lo",
+        "audit/risk/attribute_x7_hi",
         "audit/seconds",
     ):
         assert np.isfinite(metrics[name]), name
@@ -109,6 +112,8 @@ def test_bad_tables_are_refused_with_every_problem(tables):
             config=ReleaseConfig(attacks=("x",)),
         )
     text = str(error.value)
+    with pytest.raises(InvalidInput, match="no column 'income'"):
+        audit(tables, config=ReleaseConfig(secrets=("income",)))
     assert all(part in text for part in ("no rows", "Lacks columns ['x1']", "fewer than 50", "audit.attacks"))
 
 

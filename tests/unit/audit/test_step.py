@@ -57,7 +57,7 @@ def test_step_audited_under_a_claim_of_its_own_is_drawn_against_that_and_told_in
     result = audit_whitebox(plan, config=WhiteboxConfig(m=400, alpha=1e-4))
     step, whole = result.summary["eps_theory_step"], result.summary["eps_theory"]
     assert result.claim.epsilon == step > 5 * whole and result.summary["eps_lo_best"] < whole * 1.01
-    assert result.summary["eps_lo_best"] > 0.5 * whole  # at 1e-4, 400 canaries see a third more noise at most
+    assert result.summary["eps_lo_best"] > 0.4 * whole  # of 12 seeds 0.58 to 0.78 at 1e-4
     (line,) = bounds_plot(result).layout.shapes
     assert line.y0 == step
     assert f"in {result.params['steps']} steps" in result.reason
