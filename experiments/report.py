@@ -89,7 +89,7 @@ def release_document(request: ReportRequest) -> Document:
         train=train,
         holdout=holdout,
         evaluation=_evaluation(beside),
-        audits=_audits(beside / "audit" / "audit.json"),
+        audits=_audits(beside),
         audit_pictures={
             path.stem.replace("_", " "): path.read_bytes() for path in sorted(beside.glob("audit/*.png"))
         },
@@ -108,8 +108,10 @@ def _evaluation(beside: Path) -> Evaluation | None:
     return None
 
 
-def _audits(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else []
+def _audits(beside: Path) -> list[dict[str, Any]]:
+    """Results of the audit that the run ended with, and of those asked for afterwards."""
+    files = sorted(beside.glob("audit*/audit.json"))
+    return [part for file in files for part in json.loads(file.read_text(encoding="utf-8"))["results"]]
 
 
 def sweep_document(request: ReportRequest) -> tuple[Document, Path]:

@@ -140,7 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
-    quick = parser.parse_args(arguments).quick
+    parser.add_argument("--page", metavar="FILE", help="write the quantiles of p-values as HTML")
+    asked = parser.parse_args(arguments)
+    quick = asked.quick
     trials, repeats, start = (500, 5, time.time()) if quick else (5000, 20, time.time())
     print(f"False alarms at alpha = 0.05, {trials} score-level trials\n")
     for epsilon in GAUSSIANS:
@@ -156,6 +158,10 @@ def main(arguments: list[str] | None = None) -> int:
         caught = whitebox_rate(epsilon, trials=2 * repeats, m=m, break_plan=_halve)
         print(f"white box, epsilon={epsilon}: {alarms}/{audits} alarms, noise halved {caught}/{2 * repeats}")
     p_values, alarms = release_p_values(trials=audits)
+    if asked.page:
+        from dpsynth.audit.plots import uniformity_plot
+
+        uniformity_plot(p_values).write_html(asked.page)
     print(f"release of nobody's data: {alarms}/{audits} alarms, mean p {p_values.mean():.2f}\n")
     print(_row("violation", "detector", "caught", "alarms on the sound twin"))
     for (name, detector), (caught, alarms) in zoo(repeats=repeats).items():

@@ -226,34 +226,15 @@ def convergence_plot(result: AuditResult) -> Figure:
     return figure.update_layout(title="More canaries show more", **_LAYOUT)
 
 
-def frontier_plot(points: list[dict[str, Any]]) -> Figure:
-    """Draws epsilon claimed against epsilon shown, one point per audited run, with y = x.
-
-    Args:
-      points: metrics of runs by name (`audit/eps_theory`, `audit/eps_lo_best`), and a `label`.
-    """
-    import plotly.graph_objects as go
-
-    theory = [p["audit/eps_theory"] for p in points]
-    figure = go.Figure(
-        go.Scatter(x=[0, max(theory)], y=[0, max(theory)], name="y = x", line={"color": INK, "dash": "dot"})
-    )
-    shown = [p.get("audit/eps_lo_best", 0.0) for p in points]
-    figure.add_scatter(
-        x=theory, y=shown, mode="markers", text=[p.get("label", "") for p in points], name="shown"
-    )
-    figure.update_xaxes(title="epsilon claimed").update_yaxes(title="epsilon shown")
-    return figure.update_layout(title="Theory and evidence", **_LAYOUT)
-
-
 def uniformity_plot(p_values: np.ndarray) -> Figure:
-    """Draws p-values of sound mechanisms against uniform quantiles: on or below the line is honest."""
+    """Draws p-values of sound mechanisms against uniform quantiles: on or above the line is honest."""
     import plotly.graph_objects as go
 
     ordered = np.sort(np.asarray(p_values, float))
     expected = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
     figure = go.Figure(go.Scatter(x=expected, y=ordered, mode="markers", name="p-values"))
     figure.add_scatter(x=[0, 1], y=[0, 1], name="uniform", line={"color": INK, "dash": "dot"})
+    figure.update_xaxes(title="uniform quantile").update_yaxes(title="p-value")
     return figure.update_layout(title="p-values of sound mechanisms", **_LAYOUT)
 
 
