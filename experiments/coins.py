@@ -11,8 +11,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
@@ -40,11 +38,13 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path) -> tupl
       share: of the units, put to a coin; public. Half of them are left out.
       folder: of the run.
     """
+    if not share:
+        return rows, None
+    import numpy as np
+
     from dpsynth.audit.canaries import CanaryPlan
     from dpsynth.data.table import unit_index
 
-    if not share:
-        return rows, None
     units = unit_index(rows, schema)
     digest = _begun(folder)
     if digest is not None:
