@@ -243,8 +243,10 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
         problems.extend(unknown)
         usable = [axis for axis in settings if not any(p.where.split(" ")[0] == axis.key for p in unknown)]
         sizes = [len(axis.values) for axis in usable]
-        every = math.prod(sizes) <= _MOST_POINTS_CHECKED and not problems
-        for values in itertools.product(*map(range, sizes)) if every else _one_at_a_time(sizes):
+        few = dict.fromkeys(_one_at_a_time(sizes))
+        every = itertools.product(*map(range, sizes)) if math.prod(sizes) <= _MOST_POINTS_CHECKED else ()
+        # What is wrong by itself shows when one setting changes at a time; other points only tell it again.
+        for values in itertools.chain(few, (point for point in every if point not in few and not problems)):
             try:
                 point = checked(_apply(node, usable, values))
             except InvalidInput as error:
