@@ -53,8 +53,8 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path) -> tupl
         plan = CanaryPlan.flip(int(units.max()) + 1 if len(units) else 0, share, rng=np.random.default_rng())
         path = plan_file(plan.digest)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
         plan.dump(path)
-        path.chmod(0o600)
     kept, _ = plan.split(rows, units)
     return kept.reset_index(drop=True), plan.digest
 

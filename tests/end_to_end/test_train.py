@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsynth.errors import InvalidInput
 from dpsynth.privacy.release import Release
 from dpsynth.privacy.verify import verify
 from experiments import command_line, sweep, train
@@ -296,6 +297,21 @@ def test_every_preset_begins_with_its_command_and_is_checked_whole(preset, here,
 
     checked = check(get_args_parser().parse_args(command[3:]), "train", command_line.check_run)
     assert checked.num_points is None or checked.num_points >= 1
+
+
+@pytest.mark.parametrize("share, points", [("0.6", None), ("0.2", 4)])
+def test_settings_that_are_wrong_only_together_are_found_before_the_first_job(share, points):
+    from hydra._internal.utils import get_args_parser
+
+    from experiments.overrides import check
+
+    flags = ["-m", f"privacy.columns_share=0.1,{share}", "privacy.validation_share=0.0,0.5"]
+    arguments = get_args_parser().parse_args(flags)
+    if points is not None:
+        assert check(arguments, "train", command_line.check_run).num_points == points
+        return
+    with pytest.raises(InvalidInput, match=r"add up to 1\.11"):
+        check(arguments, "train", command_line.check_run)
 
 
 @pytest.mark.slow
