@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 from experiments.benchmarks.harness import Figure, checked_names
+from experiments.benchmarks.utility_peers import PEERS, peer_table, python_of
 
 _METRICS = {
     "tstr_auc_boosting": "auc",
@@ -57,6 +59,9 @@ class Settings:
       path: a local file of it.
       generators: methods to compare.
       epsilons: declared budgets.
+      peers: PACKAGE/METHOD of other packages; those without privacy are run once, for no budget.
+      pythons: by package, a Python that has it; this one is tried where none is given.
+      peer_epochs: of peers that train in epochs.
       ablated: methods that are measured again without each of their parts (`ABLATIONS`).
       marginals_shares: of the budget, for these methods' joint histograms; each is measured too.
       steps: of DP-SGD; None takes those of a run.
@@ -79,6 +84,9 @@ class Settings:
         "tvae",
     )
     epsilons: tuple[float, ...] = (1.0, 10.0)
+    peers: tuple[str, ...] = tuple(PEERS)
+    pythons: dict[str, str | None] = field(default_factory=dict)
+    peer_epochs: int = 50
     ablated: tuple[str, ...] = ("ctgan", "tvae")
     marginals_shares: tuple[float, ...] = ()
     steps: int | None = None
@@ -87,6 +95,12 @@ class Settings:
     delta: float = 1e-5
     threads: int = 1
     keep: str | None = None
+
+    def __post_init__(self):
+        unknown = [name for name in self.peers if name not in PEERS]
+        problems = [Problem("peers", f"{name!r} is not a peer.", nearest(name, PEERS)) for name in unknown]
+        if problems:
+            raise InvalidInput("suite", problems)
 
 
 def checked_rows(rows: Any) -> tuple[str, ...]:
@@ -105,20 +119,51 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     config = DataConfig(name=settings.data, path=settings.path, schema=f"schemas/{settings.data}.yaml")
     frame, schema = load(config)
     train, test = split(frame, schema, settings.holdout_share, seed=0)
-    kept = _kept(settings.keep)
-    for epsilon in settings.epsilons:
-        for arm in arms(settings):
-            if arm.generator == "aim" and find_spec("mbi") is None:
-                yield arm.name, "mbi is not installed: pip install 'dpsynth[marginal]'"
-                continue
-            found = []
-            for draw in range(settings.draws):
-                key = _key(arm, epsilon, draw, settings)
-                if key not in kept:
+    kept, told = _kept(settings.keep), set()
+    for arm, epsilon in _points(settings):
+        if missing := _missing(arm, settings):
+            if arm.name not in told:
+                yield arm.name, missing
+            told.add(arm.name)
+            continue
+        found, failed = [], ""
+        for draw in range(settings.draws):
+            key = _key(arm, epsilon, draw, settings)
+            if key not in kept:
+                try:
                     kept[key] = _point(train, test, schema, arm, epsilon, settings)
-                    _keep(settings.keep, key, kept[key])
-                found.append(kept[key])
-            yield arm.name, [_figure(row, arm.name, epsilon, found) for row in rows if row in found[0]]
+                except DpsynthError as error:
+                    if arm.generator not in PEERS:
+                        raise
+                    failed = str(error)
+                    break
+                _keep(settings.keep, key, kept[key])
+            found.append(kept[key])
+        if failed:
+            yield arm.name, failed
+            continue
+        yield arm.name, [_figure(row, arm.name, epsilon, found) for row in rows if row in found[0]]
+
+
+def _points(settings: Settings) -> Iterator[tuple[Arm, float]]:
+    """What is measured, in order: every arm at every budget; what has no budget comes last, once."""
+    peers = [Arm(name=name, generator=name, settings={}) for name in settings.peers]
+    for epsilon in settings.epsilons:
+        for arm in [*arms(settings), *(peer for peer in peers if PEERS[peer.generator])]:
+            yield arm, epsilon
+    for peer in peers:
+        if not PEERS[peer.generator]:
+            yield peer, math.inf
+
+
+def _missing(arm: Arm, settings: Settings) -> str:
+    """Why an arm cannot be measured here; empty if it can."""
+    if arm.generator in PEERS and python_of(arm.generator, settings.pythons) is None:
+        package = arm.generator.partition("/")[0]
+        return f"{package} is not installed: name a Python that has it in suite.pythons.{package}"
+    if arm.generator == "aim" and find_spec("mbi") is None:
+        return "mbi is not installed: pip install 'dpsynth[marginal]'"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +201,7 @@ def _key(arm: Arm, epsilon: float, draw: int, settings: Settings) -> str:
     """What a draw was made of, as the file has it."""
     facts = {
         "arm": arm.name,
-        "epsilon": epsilon,
+        "epsilon": epsilon if math.isfinite(epsilon) else None,
         "draw": draw,
         "delta": settings.delta,
         "steps": settings.steps,
@@ -192,7 +237,7 @@ def _figure(row: str, name: str, epsilon: float, found: list[dict[str, float]]) 
         reach = _STUDENT.get(len(values), 2.571) * statistics.stdev(values) / math.sqrt(len(values))
     return Figure(
         row=row,
-        name=f"{name} epsilon={epsilon:g}",
+        name=f"{name} epsilon={epsilon:g}" if math.isfinite(epsilon) else f"{name} without privacy",
         value=mean,
         unit="s" if row == "seconds" else "",
         low=None if reach is None else mean - reach,
@@ -204,9 +249,21 @@ def _point(
     train: Any, test: Any, schema: Any, arm: Arm, epsilon: float, settings: Settings
 ) -> dict[str, float]:
     """One run under fresh noise, and its figures; internal."""
-    from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.metrics import evaluate
     from dpsynth.evaluation.types import EvaluationConfig
+
+    made, seconds = (_peer if arm.generator in PEERS else _own)(train, schema, arm, epsilon, settings)
+    config = EvaluationConfig(models=("boosting",), propensity=False, num_bootstraps=20)
+    found = evaluate(made, train, test, schema, config, seed=0)
+    figures = {
+        short: found[name].value for name, short in (_METRICS | _OF_SEQUENCES).items() if name in found
+    }
+    return figures | {"seconds": seconds}
+
+
+def _own(train: Any, schema: Any, arm: Arm, epsilon: float, settings: Settings) -> tuple[Any, float]:
+    """Rows released by a run of this project, and its seconds."""
+    from dpsynth.data.table import PrivateTable
     from dpsynth.generators.base import load_generator
     from dpsynth.pipeline import Recipe, run
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
@@ -222,10 +279,13 @@ def _point(
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         release = run(PrivateTable(train, schema), recipe, folder).release
-    seconds = time.perf_counter() - start
-    config = EvaluationConfig(models=("boosting",), propensity=False, num_bootstraps=20)
-    found = evaluate(release.synthetic, train, test, schema, config, seed=0)
-    figures = {
-        short: found[name].value for name, short in (_METRICS | _OF_SEQUENCES).items() if name in found
-    }
-    return figures | {"seconds": seconds}
+    return release.synthetic, time.perf_counter() - start
+
+
+def _peer(train: Any, schema: Any, arm: Arm, epsilon: float, settings: Settings) -> tuple[Any, float]:
+    """Rows of another package, and its seconds."""
+    budget = {"delta": settings.delta, "epochs": settings.peer_epochs, "threads": settings.threads}
+    if math.isfinite(epsilon):
+        budget["epsilon"] = epsilon
+    python = python_of(arm.generator, settings.pythons)
+    return peer_table(arm.generator, python, train, schema, budget)

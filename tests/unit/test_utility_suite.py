@@ -114,7 +114,7 @@ def test_arms_are_the_generators_and_then_what_is_left_out():
 def test_a_small_run_measures_every_row(monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda config: (make_table(2_000), SCHEMA))
     settings = utility.Settings(
-        generators=("independent", "bayes_net"), ablated=(), epsilons=(100.0,), draws=2
+        generators=("independent", "bayes_net"), peers=(), ablated=(), epsilons=(100.0,), draws=2
     )
     found = dict(utility.measure(utility.ROWS, settings))
     assert list(found) == ["independent", "bayes_net"]
@@ -134,7 +134,12 @@ def test_a_study_grows_in_parts_and_runs_no_finished_draw_again(monkeypatch, tmp
 
     monkeypatch.setattr(utility, "_point", point)
     first = utility.Settings(
-        generators=("independent",), ablated=(), epsilons=(1.0,), draws=2, keep=str(tmp_path / "kept.jsonl")
+        generators=("independent",),
+        peers=(),
+        ablated=(),
+        epsilons=(1.0,),
+        draws=2,
+        keep=str(tmp_path / "kept.jsonl"),
     )
     one = list(utility.measure(("auc",), first))
     (tmp_path / "kept.jsonl").open("a").write('["half a li')  # killed while it wrote
