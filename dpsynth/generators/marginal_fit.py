@@ -23,8 +23,8 @@ from dpsynth.generators.tree import Tree
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
 
-_RIDGES = (1e-1, 3e-2, 1e-2, 3e-3)  # tried in this order, from stiff to loose
-_ITERATIONS = 25  # of L-BFGS, for each of them
+_RIDGES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # tried in this order, from stiff to loose
+_ITERATIONS = 60  # of L-BFGS, for each of them
 _SWEEPS = 3  # of raking, after each of them
 _CHANCE = 1.1  # squared residual over the noise's variance, at which the fit is close enough
 _FEWEST = 0.1  # of the pool: the least effective number of rows
