@@ -52,6 +52,7 @@ class RunConfig:
       holdout_share: of the units, set aside before training; the claim covers the others.
       num_rows: rows to release; None releases the bought count.
       canary_share: of the units, put to a secret coin each before training; half of them are left out.
+      canary_constructed: made-up rows, put to a secret coin each; half of them are trained on.
     """
 
     data: Any
@@ -67,6 +68,7 @@ class RunConfig:
     holdout_share: float = 0.2
     num_rows: int | None = None
     canary_share: float = 0.0
+    canary_constructed: int = 0
 
     @property
     def mark(self) -> str:
@@ -87,8 +89,9 @@ class RunConfig:
     def digest(self) -> str:
         """Names what the run computes: sha256 over all settings but where it is tracked and stored."""
         identity = {key: value for key, value in self.to_dict().items() if key not in _NOT_IDENTITY}
-        if not self.canary_share:
-            del identity["canary_share"]
+        for key in ("canary_share", "canary_constructed"):
+            if not identity[key]:
+                del identity[key]
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -187,12 +190,14 @@ class _Top:
     holdout_share: float = 0.2
     num_rows: int | None = None
     canary_share: float = 0.0
+    canary_constructed: int = 0
 
     def __post_init__(self):
         rules = [
             ("seed", self.seed >= 0, "to be at least 0", "It is public."),
             ("holdout_share", 0 <= self.holdout_share < 1, "in [0, 1)", "0.2 is usual."),
             ("canary_share", 0 <= self.canary_share <= 1, "in [0, 1]", "0.1 is usual."),
+            ("canary_constructed", self.canary_constructed >= 0, "to be at least 0", "100 is usual."),
             (
                 "num_rows",
                 self.num_rows is None or self.num_rows >= 1,

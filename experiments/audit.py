@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
+from experiments import audit_scores
 from experiments.audit_material import Material, gather, targets
 from experiments.audit_request import AuditRequest, checked, knows_its_rows, settings
 from experiments.command_line import run
@@ -157,8 +158,12 @@ def job(node: DictConfig) -> int:
             {"dpsynth.kind": "audit", "audit.verdict": worst_of(results), "audit.release": request.release}
         )
         tracker.artifacts(request.folder, "internal/audit")
+    asked = kinds_of(request, material)
+    files = {kind: v["scores"] for kind, v in asked.items() if v.get("scores")}
     for result in results:
         print(f"{result.kind}: {result.verdict.value}. {result.reason}")
+    for path in audit_scores.write(results, files):
+        print(f"Internal, for you alone: single scores in {path}")
     print(f"Internal: {request.folder / 'audit.json'} and audit.html")
     return code
 

@@ -43,6 +43,7 @@ class Material:
       tables: members, nonmembers and reference, where they are known.
       train: all rows that were trained on, where they are known.
       canary_plan: hash of the coins that decided who is a member.
+      strata: of members, then nonmembers, where coins decided.
     """
 
     synthetic: pd.DataFrame
@@ -54,6 +55,7 @@ class Material:
     tables: dict[str, pd.DataFrame]
     train: pd.DataFrame | None = None
     canary_plan: str | None = None
+    strata: Any = None
 
 
 def gather(request: AuditRequest) -> Material:
@@ -87,14 +89,14 @@ def gather(request: AuditRequest) -> Material:
     if training is not None:
         training = training.with_count(release.statistics.num_units)
     tables = {k: read_table(v, release.schema) for k, v in given.items()}
-    train, digest = tables.get("members"), None
+    train, digest, strata = tables.get("members"), None, None
     if request.kind in ("smoke", "release", "full") and knows_its_rows(request):
         reason = f"audit={request.kind} of {request.release}"
         rows = rows_of_run(Path(request.release), release.schema, reason)
         train, tables = rows.train, {"members": rows.train, "reference": rows.holdout}
         if rows.canaries is not None:
             tables |= dict(zip(("members", "nonmembers"), rows.canaries))
-            digest = coins.digest_of(Path(request.release))
+            digest, strata = coins.digest_of(Path(request.release)), rows.strata
     return Material(
         synthetic=release.synthetic,
         claim=claim_of(release.certificate, release.ledger),
@@ -105,6 +107,7 @@ def gather(request: AuditRequest) -> Material:
         tables=tables,
         train=train,
         canary_plan=digest,
+        strata=strata,
     )
 
 
@@ -129,4 +132,4 @@ def targets(request: AuditRequest, material: Material, seed: int) -> dict[str, A
         half = len(order) // 2
         tables["nonmembers"] = tables["reference"].iloc[order[:half]]
         tables["reference"] = tables["reference"].iloc[order[half:]]
-    return {**tables, "synthetic": synthetic}
+    return {**tables, "synthetic": synthetic, "strata": material.strata}

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
+from experiments import audit_scores
 from experiments.real_rows import CONFIG
 
 KINDS = ("smoke", "whitebox", "release", "multirun", "full")
@@ -107,6 +108,8 @@ def checked(node: DictConfig | dict[str, Any]) -> AuditRequest:
         if request.kind == "full"
         else {request.kind: request.audit}
     )
+    if request.release and Path(str(request.release)).exists():
+        problems += audit_scores.problems(parts, Path(request.release), request.folder)
     for kind, values in parts.items():
         problems += settings(kind, values, "audit" if len(parts) == 1 else f"audit.{kind}")[1]
     if problems:

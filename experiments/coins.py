@@ -1,19 +1,21 @@
 """Secret coins of a run: which units stay out of its training by chance, so that an audit can guess which.
 
 Each unit is a canary with probability `canary_share`, and each canary is left out by a fair coin, both from
-the operating system's entropy. The plan lies apart from the run, among this user's own data; the ledger holds
-a hash that commits to it and reveals nothing.
+the operating system's entropy; `canary_constructed` made-up rows are put in by coins as well. The plan lies
+apart from the run, among this user's own data; the ledger holds a hash that commits to it and hides it.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from dpsynth.audit.canaries import CanaryPlan
@@ -27,36 +29,114 @@ def plan_file(digest: str) -> Path:
     return default_path().parent / "canaries" / f"{digest}.json"
 
 
-def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path) -> tuple[pd.DataFrame, str | None]:
-    """Returns (rows to train on, hash of the coins); the same again for an interrupted run.
+@dataclass(frozen=True, kw_only=True)
+class Flipped:
+    """What coins make of a table.
 
-    Formal guarantee: each unit stays or goes by itself, whatever its values and however many units there are.
-    So a mechanism on what stays is as private for the whole table as for the rows that it sees.
+    Args:
+      trained: private; rows to train on, made-up ones among them.
+      real: private; those of them that are of the table.
+      digest: of the coins; None where none were flipped.
+    """
+
+    trained: pd.DataFrame
+    real: pd.DataFrame
+    digest: str | None = None
+
+
+def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, constructed: int = 0) -> Flipped:
+    """Flips the coins of a run; the same again for an interrupted one.
+
+    Formal guarantee: each unit stays or goes by itself, whatever its values and however many units there are,
+    and the made-up rows depend on no unit. So a mechanism on what is trained on is as private for the whole
+    table as for the rows that it sees. Which canaries count as most vulnerable is decided by a ranking that
+    reads all rows, but only names a stratum in the secret plan: a ranking that chose whom to flip a coin for
+    would not do, because one unit more changes who is isolated, and with it the membership of others.
 
     Args:
       rows: private.
       share: of the units, put to a coin; public. Half of them are left out.
       folder: of the run.
+      constructed: made-up rows, put to a coin as well; public. Half of them are trained on.
+    Raises:
+      InvalidInput: rows are to be made up, and the schema does not say inside what.
     """
-    if not share:
-        return rows, None
+    if not share and not constructed:
+        return Flipped(trained=rows, real=rows)
     import numpy as np
 
     from dpsynth.audit.canaries import CanaryPlan
+    from dpsynth.audit.constructed import check
     from dpsynth.data.table import unit_index
 
+    if constructed:
+        check(schema)
     units = unit_index(rows, schema)
     digest = _begun(folder)
     if digest is not None:
         plan = read(digest, str(folder))
     else:
-        plan = CanaryPlan.flip(int(units.max()) + 1 if len(units) else 0, share, rng=np.random.default_rng())
+        num = int(units.max()) + 1 if len(units) else 0
+        plan = CanaryPlan.flip(num, share, rng=np.random.default_rng(), constructed=constructed)
+        plan = _ranked(plan, rows, schema)
         path = plan_file(plan.digest)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
         plan.dump(path)
-    kept, _ = plan.split(rows, units)
-    return kept.reset_index(drop=True), plan.digest
+        path.chmod(0o600)
+    real = plan.split(rows, units)[0].reset_index(drop=True)
+    return Flipped(trained=_with_made_up(plan, real, schema), real=real, digest=plan.digest)
+
+
+def _ranked(plan: CanaryPlan, rows: pd.DataFrame, schema: Schema) -> CanaryPlan:
+    """Names the most isolated canaries; entities are ranked by the audit, which knows their facts."""
+    from dpsynth.audit.vulnerability import isolation_of
+
+    natural = plan.ids[plan.stratum == "random"]
+    if schema.unit.column is not None or not len(natural):
+        return plan
+    columns = [c.name for c in schema.modelled]
+    return plan.with_vulnerable(isolation_of(rows[columns], natural))
+
+
+def _with_made_up(plan: CanaryPlan, real: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    from dpsynth.audit.constructed import joined
+
+    if not (plan.stratum == "constructed").any():
+        return real
+    made_up, coins = plan.made_up(schema, real)
+    return joined(real, made_up[coins])
+
+
+def targets(
+    plan: CanaryPlan, rows: pd.DataFrame, schema: Schema
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
+    """Returns (canaries trained on, canaries left out, stratum of each of both in turn).
+
+    Edge cases: strata are None where units are entities.
+
+    Args:
+      rows: private; all that were put to coins, canaries or not.
+    """
+    import numpy as np
+
+    from dpsynth.audit.constructed import joined
+    from dpsynth.data.table import unit_index
+
+    sides = plan.targets(rows, unit_index(rows, schema))
+    if schema.unit.column is not None:
+        return *sides, None
+    made = None if not (plan.stratum == "constructed").any() else plan.made_up(schema, rows)
+    of = dict(zip(plan.ids.tolist(), plan.stratum.tolist()))
+    strata, out = [], []
+    for inside, side in zip((True, False), sides):
+        strata += [of[i] for i in side.index.tolist()]
+        if made is not None:
+            more = made[0][made[1] == inside]
+            strata += ["constructed"] * len(more)
+            more.index = -1 - more.index
+            side = joined(side, more).set_index(side.index.append(more.index))
+        out.append(side)
+    return *out, np.array(strata)
 
 
 def read(digest: str, subject: str) -> CanaryPlan:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESULT = "result.json"
+EVIDENCE = "theory_and_evidence.png"
 FINISHED, FAILED = "FINISHED", "FAILED"
 _SHOWN = 2  # metrics printed at the end of a sweep: utility, then distance
 
@@ -115,6 +116,13 @@ def run_table(points: Sequence[Point], metrics: Sequence[str]) -> pd.DataFrame:
         if point.status == FINISHED
     ]
     return pd.DataFrame(rows)
+
+
+def evidence(points: Sequence[Point]) -> bytes | None:
+    """Draws what the audits show of each claim; None without an audited run. Internal."""
+    from dpsynth.audit.pictures import sweep_picture
+
+    return sweep_picture([{"generator": p.generator, **p.audit} for p in points])
 
 
 def aligned(rows: Iterable[Sequence[Any]]) -> str:

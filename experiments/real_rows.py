@@ -10,6 +10,7 @@ from dpsynth.errors import InvalidInput, Problem
 from experiments import coins
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from dpsynth.data.schema import Schema
@@ -52,11 +53,13 @@ class RunRows:
     Args:
       train, holdout: trained on, and set aside before.
       canaries: where the run flipped coins: those trained on, and those left out. None otherwise.
+      strata: of both in turn; None where units are entities, or no coins were flipped.
     """
 
     train: pd.DataFrame
     holdout: pd.DataFrame
     canaries: tuple[pd.DataFrame, pd.DataFrame] | None = None
+    strata: np.ndarray | None = None
 
 
 def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
@@ -83,7 +86,10 @@ def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
         return RunRows(train=train, holdout=holdout)
     plan, units = coins.read(digest, str(release)), unit_index(train, found)
     kept, _ = plan.split(train, units)
-    return RunRows(train=kept.reset_index(drop=True), holdout=holdout, canaries=plan.targets(train, units))
+    inside, outside, strata = coins.targets(plan, train, found)
+    return RunRows(
+        train=kept.reset_index(drop=True), holdout=holdout, canaries=(inside, outside), strata=strata
+    )
 
 
 def _revealed(file: str | None, schema: Schema, reason: str) -> pd.DataFrame | None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 from experiments.command_line import run
-from experiments.points import FINISHED, RESULT, Point, collect, near, table
+from experiments.points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
 from experiments.real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def sweep_document(request: ReportRequest) -> tuple[Document, Path]:
             costs=_costs(folder),
             runs=pd.DataFrame([_row(p) for p in points if p.status == FINISHED]),
             failed=pd.DataFrame([_row(p) for p in points if p.status != FINISHED]),
+            evidence=evidence(points),
             config=config,
         )
         return document, folder
@@ -141,7 +142,10 @@ def sweep_document(request: ReportRequest) -> tuple[Document, Path]:
         figures = tracking.fetch(request.tracking, request.sweep, "internal/frontier/figures.csv", place)
         if figures is None:
             raise DpsynthError(f"{request.sweep} has no finished point, here or in {request.tracking.uri}.")
-        return sweep_report(_figures(figures), title=title, config=config), Path.cwd()
+        drawn = tracking.fetch(request.tracking, request.sweep, f"internal/frontier/{EVIDENCE}", place)
+        picture = None if drawn is None else drawn.read_bytes()
+        document = sweep_report(_figures(figures), title=title, evidence=picture, config=config)
+        return document, Path.cwd()
 
 
 def _figures(path: Path) -> pd.DataFrame:

@@ -86,8 +86,12 @@ def _write(result: AuditResult, folder: Path, picture: bytes) -> None:
 
 def kept(result: AuditResult) -> dict[str, Any]:
     """Returns what a point of a sweep remembers of its audit."""
+    from dpsynth.audit import units
+
     short = {"verdict": result.verdict.value, "reason": result.reason}
     short |= {name: result.summary[key] for key, name in _KEPT.items() if key in result.summary}
+    if bounds := units.kept(result.summary):
+        short["bounds"] = bounds
     for finding in result.findings:
         short |= {"auc": finding.statistics["auc"], "auc_ceiling": finding.statistics["auc_ceiling"]}
     return short

@@ -21,11 +21,13 @@ from experiments.command_line import JobFailed
 from experiments.notes import NOTE, sweep_note
 from experiments.overrides import CommandLine
 from experiments.points import (
+    EVIDENCE,
     FINISHED,
     RESULT,
     Point,
     aligned,
     collect,
+    evidence,
     indented,
     near,
     run_table,
@@ -84,7 +86,6 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     place = folder / "frontier"
     place.mkdir(exist_ok=True)
     figures.to_csv(place / "figures.csv", index=False)
-    from dpsynth.audit.pictures import sweep_picture
     from dpsynth.report.frontier import default_metrics, make_frontier
     from dpsynth.report.frontier_plots import frontier_figure, frontier_page
 
@@ -100,8 +101,8 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
         page = parallel_page(runs, axes)
         (place / "runs.html").write_text(page, encoding="utf-8")
     (place / "summary.txt").write_text(summary_text(points), encoding="utf-8")
-    if picture := sweep_picture([{"generator": p.generator, **p.audit} for p in points]):
-        (place / "theory_and_evidence.png").write_bytes(picture)
+    if picture := evidence(points):
+        (place / EVIDENCE).write_bytes(picture)
     tracker.artifacts(place, "internal/frontier")
     tracker.table(shown.reset_index(drop=True), "internal/frontier/table.json")
 

@@ -143,17 +143,18 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         frame, schema = load(config.data)
         tracker.dataset(config.data.name, PrivateTable(frame, schema))
         rows, held = split(frame, schema, config.holdout_share, config.seed)
-        rows, coins = flip(rows, schema, config.canary_share, folder)
-        train, holdout = PrivateTable(rows, schema), PrivateTable(held, schema)
+        flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
+        train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
+        real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
     spent = charge_table(config, plan, frame, schema, folder)
     if math.isfinite(spent.epsilon):
         tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker, coins)
+    run = _fit(config, plan, train, folder, tracker, flipped.digest)
 
     def evaluated(release: Release) -> Evaluation:
         return evaluate(
             release.synthetic,
-            train.reveal("evaluation of the run on its training rows"),
+            real.reveal("evaluation of the run on its training rows"),
             holdout.reveal("evaluation of the run on its holdout rows"),
             schema,
             config.evaluation,

@@ -1,7 +1,8 @@
 """Measures the auditor: how often it cries wolf on sound mechanisms, how often it catches broken ones.
 
-`python -m dpsynth.audit.calibrate` prints both tables (some minutes); `--quick` takes a tenth of the trials.
-Nothing here is shipped as a constant: the figures are measured anew on every machine.
+`python -m dpsynth.audit.calibrate` prints every table (half an hour); name tables to print these alone, and
+`--cell epsilon=8` for one line of them; `--quick` takes a tenth of the trials. Nothing here is shipped as a
+constant: the figures are measured anew on every machine.
 """
 
 from __future__ import annotations
@@ -9,171 +10,183 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from dpsynth.audit.stats import bounds
-from dpsynth.audit.stats.claim import claim_test, permutation_p
-from dpsynth.audit.stats.one_run import f_dp_rejects, guess, steinke_p
-from dpsynth.audit.stats.tradeoff import eps_delta, gaussian
-
-DELTA = 1e-5
-# mu of the Gaussian mechanisms with epsilon = 0, 1, 4, 8 at delta = 1e-5.
-GAUSSIANS = {0.0: 0.0, 1.0: 0.2684, 4.0: 0.9250, 8.0: 1.6566}
-# Noise multipliers at which 100 steps of rate 0.1 give epsilon = 1, 4, 8 at delta = 1e-5.
-TRAINING = {1.0: 4.04, 4.0: 1.376, 8.0: 0.937}
-
-
-def score_level(epsilon: float, *, trials: int, per_world: int = 200, seed: int = 0) -> dict[str, int]:
-    """Counts rejections of the truth at alpha = 0.05 by every estimator, on exact Gaussian mechanisms.
-
-    A bound rejects when it exceeds the true epsilon at delta.
-    """
-    f, rng = gaussian(GAUSSIANS[epsilon]), np.random.default_rng([seed, int(epsilon)])
-    truth, n = f.epsilon(DELTA), per_world
-    included, k = np.arange(2 * n) < n, n // 2
-    names = (
-        "claim_auc",
-        "claim_point",
-        "one_run_f_dp",
-        "one_run_steinke",
-        "clopper_pearson",
-        "gdp",
-        "gdp_share",
-    )
-    alarms = dict.fromkeys((*names, "permutation") if epsilon == 0 else names, 0)
-    for _ in range(trials):
-        a, b = f.ideal_scores(n, n, rng)
-        scores = np.concatenate([a, b])
-        guesses = guess(scores, included, k, k, rng)
-        fixed = bounds.errors_at(a, b, f.mu / 2)  # decided by the claim, before any score
-        found = {
-            "claim_auc": claim_test(a, b, f).p_value <= 0.05,
-            "claim_point": claim_test(a, b, f, method="point").p_value <= 0.05,
-            "one_run_f_dp": f_dp_rejects(guesses, f, 0.05),
-            "one_run_steinke": steinke_p(guesses, truth, DELTA) <= 0.05,
-            "clopper_pearson": bounds.eps_clopper_pearson(fixed, delta=DELTA).value > truth,
-            "gdp": bounds.mu_lower(fixed) > f.mu,
-            "gdp_share": bounds.mu_lower(bounds.errors_at_share(a, b, 0.37)) > f.mu,
-        }
-        if epsilon == 0:
-            found["permutation"] = permutation_p(scores, included, rng=rng, n=199, exact=True) <= 0.05
-        for name, hit in found.items():
-            alarms[name] += bool(hit)
-    return alarms
-
-
-def coin_flip_level(epsilon: float, *, trials: int, num: int = 400, seed: int = 0) -> dict[str, int]:
-    """Counts rejections of the truth by one-run tests on fair coins and randomised response."""
-    f, rng = eps_delta(epsilon, 0.0), np.random.default_rng([seed, 99, int(epsilon)])
-    right, alarms = np.exp(epsilon) / (1 + np.exp(epsilon)), {"one_run_f_dp": 0, "one_run_steinke": 0}
-    for _ in range(trials):
-        included = rng.random(num) < 0.5
-        scores = np.where(rng.random(num) < right, included, ~included).astype(float)
-        guesses = guess(scores, included, num // 4, num // 4, rng)
-        alarms["one_run_f_dp"] += f_dp_rejects(guesses, f, 0.05)
-        alarms["one_run_steinke"] += steinke_p(guesses, epsilon, 0.0) <= 0.05
-    return alarms
-
-
-def whitebox_rate(
-    epsilon: float, *, trials: int, break_plan=None, m: int = 500, alpha: float = 0.05, seed: int = 0
-) -> int:
-    """Counts VIOLATION verdicts of white-box audits of the real step, sound or broken."""
-    from dpsynth.audit.planted_steps import example_plan
-    from dpsynth.audit.types import Verdict
-    from dpsynth.audit.whitebox import WhiteboxConfig, audit_whitebox
-
-    plan = example_plan(TRAINING[epsilon])
-    actual = break_plan(plan) if break_plan else None
-    verdicts = [
-        audit_whitebox(plan, actual=actual, config=WhiteboxConfig(m=m, alpha=alpha, seed=seed + i)).verdict
-        for i in range(trials)
-    ]
-    return sum(v is Verdict.VIOLATION for v in verdicts)
-
-
-def release_p_values(*, trials: int, seed: int = 0, rows: int = 400) -> tuple[np.ndarray, int]:
-    """Audits tables made without the members; returns p-values of one attack, and alarms."""
-    from dpsynth.audit.planted import population
-    from dpsynth.audit.release import ReleaseConfig, audit_release
-    from dpsynth.audit.types import Claim, Verdict
-
-    f, p_values, alarms = gaussian(GAUSSIANS[1.0]), [], 0
-    for i in range(trials):
-        rng = np.random.default_rng([seed, 5, i])
-        members, others, synthetic, reference = (population(n, rng) for n in (rows, rows, 3 * rows, 2 * rows))
-        config = ReleaseConfig(planted_repeats=1, seed=i)
-        claim = (
-            Claim(epsilon=1.0, f=f) if i % 2 else Claim()
-        )  # half against epsilon = 1, half against no trace
-        result = audit_release(synthetic, members, others, reference=reference, claim=claim, config=config)
-        alarms += result.verdict is Verdict.VIOLATION
-        p_values += [
-            x.statistics["perm_p"] for x in result.findings if (x.attack, x.stratum) == ("domias", "random")
-        ]
-    return np.array(p_values), alarms
-
-
-def zoo(*, repeats: int, seed: int = 0) -> dict[tuple[str, str], tuple[int, int]]:
-    """Counts detections of every planted violation, and alarms on its sound twin."""
-    from dpsynth.audit.planted import ZOO
-
-    return {
-        (v.name, v.detector): tuple(
-            sum(v.detect(broken, seed + i) for i in range(repeats)) for broken in (True, False)
-        )
-        for v in ZOO
-    }
-
-
-def _row(*cells: object) -> str:
-    return "| " + " | ".join(str(c) for c in cells) + " |"
-
-
-def _share(counts: Mapping[str, int], trials: int) -> list[str]:
-    return [f"{v}/{trials} ({v / trials:.1%})" for v in counts.values()]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the tables as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
-    parser.add_argument("--page", metavar="FILE", help="write the quantiles of p-values as HTML")
-    asked = parser.parse_args(arguments)
-    quick = asked.quick
-    trials, repeats, start = (500, 5, time.time()) if quick else (5000, 20, time.time())
-    print(f"False alarms at alpha = 0.05, {trials} score-level trials\n")
-    for epsilon in GAUSSIANS:
-        counts = score_level(epsilon, trials=trials)
-        print(_row("epsilon", *counts), _row(epsilon, *_share(counts, trials)), sep="\n")
-    for epsilon in (0.0, 1.0, 4.0):
-        counts = coin_flip_level(epsilon, trials=trials)
-        print(_row("randomised response", *counts), _row(epsilon, *_share(counts, trials)), sep="\n")
-    audits = trials // 50
-    for epsilon in TRAINING:
-        m = 1000 if epsilon == 1.0 else 500
-        alarms = whitebox_rate(epsilon, trials=audits, m=m)
-        caught = whitebox_rate(epsilon, trials=2 * repeats, m=m, break_plan=_halve)
-        print(f"white box, epsilon={epsilon}: {alarms}/{audits} alarms, noise halved {caught}/{2 * repeats}")
-    p_values, alarms = release_p_values(trials=audits)
-    if asked.page:
-        from dpsynth.audit.plots import uniformity_plot
-
-        uniformity_plot(p_values).write_html(asked.page)
-    print(f"release of nobody's data: {alarms}/{audits} alarms, mean p {p_values.mean():.2f}\n")
-    print(_row("violation", "detector", "caught", "alarms on the sound twin"))
-    for (name, detector), (caught, alarms) in zoo(repeats=repeats).items():
-        print(_row(name, detector, f"{caught}/{repeats}", f"{alarms}/{repeats}"), flush=True)
-    print(f"\n{time.time() - start:.0f} s")
-    return 0
+from dpsynth.audit import rates
+from dpsynth.audit.rates import ESTIMATORS, GAUSSIANS, SHARES, TRAINING
 
 
 def _halve(plan):
     from dpsynth.audit.planted_steps import scale_noise
 
     return scale_noise(plan, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How often each measurement is repeated.
+
+    Args:
+      scores: of estimators on simulated scores. audits: of whole audits of sound mechanisms.
+      repeats: of planted violations.
+    """
+
+    scores: int = 5000
+    audits: int = 100
+    repeats: int = 20
+
+
+Line = tuple[str, Callable[[], Sequence[object]]]  # name of a line, and what measures its cells
+
+
+def _counted(counts: Mapping[str, int], trials: int) -> list[str]:
+    return [f"{v} ({v / trials:.1%})" for v in counts.values()]
+
+
+def _gaussian(size: Size) -> tuple[list[str], list[Line]]:
+    def line(epsilon: float) -> Line:
+        return f"epsilon={epsilon:g}", lambda: _counted(
+            rates.score_level(epsilon, trials=size.scores), size.scores
+        )
+
+    return [*ESTIMATORS, "permutation"], [line(e) for e in GAUSSIANS]
+
+
+def _halved(size: Size) -> tuple[list[str], list[Line]]:
+    trials = size.scores // 10
+
+    def line(epsilon: float, n: int) -> Line:
+        found = lambda: rates.score_level(epsilon, trials=trials, per_world=n, separation=2.0)  # noqa: E731
+        return f"epsilon={epsilon:g} n={n}", lambda: _counted(found(), trials)
+
+    return list(ESTIMATORS), [line(e, n) for e in GAUSSIANS if e for n in (200, 500)]
+
+
+def _response(size: Size) -> tuple[list[str], list[Line]]:
+    def line(epsilon: float) -> Line:
+        found = lambda: rates.coin_flip_level(epsilon, trials=size.scores)  # noqa: E731
+        return f"epsilon={epsilon:g}", lambda: _counted(found(), size.scores)
+
+    return ["one_run_f_dp", "one_run_steinke"], [line(e) for e in GAUSSIANS]
+
+
+def _shares(size: Size) -> tuple[list[str], list[Line]]:
+    def line(mu: float, n: int, separation: float) -> Line:
+        trials = size.scores if separation == 1.0 else size.scores // 10
+        found = lambda: rates.share_level(mu, trials=trials, per_world=n, separation=separation)  # noqa: E731
+        name = f"mu={mu:g} n={n}" + ("" if separation == 1.0 else " halved")
+        return name, lambda: _counted(found(), trials)
+
+    cells = [(mu, n) for mu in (0.0, 0.27, 1.66, 3.0) for n in (25, 100, 500)]
+    broken = [line(mu, n, 2.0) for mu, n in cells if mu]
+    return [f"share {s:g}" for s in SHARES], [line(mu, n, 1.0) for mu, n in cells] + broken
+
+
+def _steps(size: Size) -> tuple[list[str], list[Line]]:
+    def line(epsilon: float, m: int, name: str, break_plan=None) -> Line:
+        trials = size.audits if break_plan is None else 2 * size.repeats
+        rate = lambda: rates.whitebox_rate(epsilon, trials=trials, m=m, break_plan=break_plan)  # noqa: E731
+        return f"epsilon={epsilon:g} m={m} {name}", lambda: [f"{rate()}/{trials}"]
+
+    cells = [(e, 1000 if e == 1.0 else 500) for e in TRAINING]
+    lines = [line(e, m, "sound") for e, m in cells]
+    return ["violations found"], lines + [line(e, m, "noise halved", _halve) for e, m in cells]
+
+
+def _release(size: Size) -> tuple[list[str], list[Line]]:
+    trials = size.audits // 2
+
+    def cells(epsilon: float, seed: int) -> list[str]:
+        p_values, alarms = rates.release_p_values(trials=trials, epsilon=epsilon, seed=seed)
+        _P_VALUES.extend(p_values)
+        return [f"{alarms}/{trials}", f"{p_values.mean():.2f}"]
+
+    claims = (("no trace", 0.0, 0), ("epsilon=1", 1.0, 1))
+    return ["alarms", "mean p of domias"], [(n, lambda e=e, s=s: cells(e, s)) for n, e, s in claims]
+
+
+def _shadows(size: Size) -> tuple[list[str], list[Line]]:
+    def line(name: str, leaky: bool, trials: int) -> Line:
+        return name, lambda: [f"{rates.shadow_rate(trials=trials, leaky=leaky)}/{trials}"]
+
+    return ["p <= 0.05"], [
+        line("sound", False, 2 * size.audits),
+        line("a quarter copied", True, size.repeats),
+    ]
+
+
+def _zoo(size: Size) -> tuple[list[str], list[Line]]:
+    from dpsynth.audit.planted import ZOO
+
+    def line(violation) -> Line:
+        def cells() -> list[str]:
+            found = [
+                sum(violation.detect(broken, i) for i in range(size.repeats)) for broken in (True, False)
+            ]
+            return [f"{n}/{size.repeats}" for n in found]
+
+        return f"{violation.detector}: {violation.name}", cells
+
+    return ["caught", "alarms on the sound twin"], [line(v) for v in ZOO]
+
+
+_P_VALUES: list[float] = []
+TABLES = {
+    "gaussian": (_gaussian, "False alarms of estimators at alpha = 0.05, {scores} trials, 200 per world"),
+    "response": (_response, "False alarms of one-run tests on randomised response, {scores} trials"),
+    "shares": (_shares, "GDP bounds above the truth, by the share called member, {scores} trials"),
+    "halved": (_halved, "Estimators when the noise is halved: claims rejected"),
+    "steps": (_steps, "White-box audits of the training step"),
+    "release": (_release, "Release audits of tables that nobody's row went into"),
+    "shadows": (_shadows, "The attack by shadow releases"),
+    "zoo": (_zoo, "Planted violations and their sound twins"),
+}
+
+
+def lines(table: str, size: Size, cell: str = "") -> Iterator[str]:
+    """Measures one table, or its lines whose name contains `cell`; yields Markdown."""
+    make, title = TABLES[table]
+    head, found = make(size)
+    chosen = [(name, measure) for name, measure in found if cell in name]
+    if not chosen:
+        return
+    yield title.format(scores=size.scores) + "\n"
+    yield _row(table, *head)
+    yield _row(*["---"] * (1 + len(head)))
+    for name, measure in chosen:
+        cells = [*measure(), *[""] * len(head)]
+        yield _row(name, *cells[: len(head)])
+    yield ""
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(c) for c in cells) + " |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; all when none")
+    parser.add_argument("--cell", default="", metavar="TEXT", help="only lines whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
+    parser.add_argument("--page", metavar="FILE", help="write the quantiles of release p-values as HTML")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.tables if name not in TABLES]:
+        parser.error(f"No table {unknown[0]!r}. Choose from {', '.join(TABLES)}.")
+    size = Size(scores=500, audits=10, repeats=5) if asked.quick else Size()
+    start = time.time()
+    for table in asked.tables or TABLES:
+        for line in lines(table, size, asked.cell):
+            print(line, flush=True)
+    if asked.page and _P_VALUES:
+        from dpsynth.audit.plots import uniformity_plot
+
+        uniformity_plot(np.array(_P_VALUES)).write_html(asked.page)
+    print(f"{time.time() - start:.0f} s")
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dpsynth.data.schema import Schema
 
 STRATA = ("random", "vulnerable", "constructed")
 
@@ -68,15 +70,52 @@ class CanaryPlan:
         return cls(ids=ids[chosen], included=rng.random(num) < 0.5, stratum=strata[chosen])
 
     @classmethod
-    def flip(cls, num_units: int, share: float, *, rng: np.random.Generator) -> CanaryPlan:
+    def flip(
+        cls, num_units: int, share: float, *, rng: np.random.Generator, constructed: int = 0
+    ) -> CanaryPlan:
         """Makes each of the units 0, 1, ... a canary with probability `share`, and flips a fair coin for it.
 
-        Formal guarantee: what happens to one unit does not depend on how many others there are.
+        Formal guarantee: what happens to one unit does not depend on the others, nor on how many there are.
+
+        Args:
+          constructed: made-up units beside them, with the ids -1, -2, ... and a fair coin each.
         """
+        extra = rng.random(constructed) < 0.5
         draws = rng.random((num_units, 2))
         chosen = np.flatnonzero(draws[:, 0] < share)
         coins = draws[chosen, 1] < 0.5
-        return cls(ids=chosen, included=coins, stratum=np.full(len(chosen), "random"))
+        return cls(
+            ids=np.concatenate([chosen, -1 - np.arange(constructed)]),
+            included=np.concatenate([coins, extra]),
+            stratum=np.repeat(["random", "constructed"], [len(chosen), constructed]),
+        )
+
+    def with_vulnerable(self, score: np.ndarray, share: float = 0.2) -> CanaryPlan:
+        """Returns a plan in which the `share` of natural canaries of the highest score are `vulnerable`.
+
+        Formal guarantee: ids and coins stay as they are. The stratum is for the audit alone; whom to flip a
+        coin for must not follow such a ranking, since one unit more would change it for others.
+
+        Args:
+          score: of the natural canaries, in the order of the plan; private. NaN is never vulnerable.
+        """
+        natural = np.flatnonzero(self.stratum != "constructed")
+        stratum = self.stratum.astype("<U11")
+        if np.isfinite(score).any():
+            stratum[natural[score > np.nanquantile(score, 1 - share)]] = "vulnerable"
+        return replace(self, stratum=stratum)
+
+    def made_up(self, schema: Schema, like: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+        """Returns (the constructed rows, their coins), the same whenever the plan is read again.
+
+        Args:
+          like: private; only its columns and dtypes are read.
+        """
+        from dpsynth.audit.constructed import made_up
+
+        coins = self.included[self.stratum == "constructed"]
+        seed = int.from_bytes(hashlib.sha256(f"constructed {self.salt}".encode()).digest())
+        return made_up(schema, len(coins), like, rng=np.random.default_rng(seed)), coins
 
     @property
     def digest(self) -> str:

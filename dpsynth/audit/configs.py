@@ -71,6 +71,7 @@ class WhiteboxConfig(_Checked):
       k_share: share of canaries called member, and share called non-member, in one-run tests.
       alpha: error rate of the verdict and of the bounds.
       seed: public: coins of the canaries. The step's own noise never depends on it.
+      scores: file for every target's score and membership, private; null writes none.
     """
 
     m: int = 1000
@@ -78,6 +79,7 @@ class WhiteboxConfig(_Checked):
     k_share: float = 0.15
     alpha: float = 0.05
     seed: int = 0
+    scores: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class ReleaseConfig(_Checked):
       shadows: releases of the same method behind the attack `lira`, 32 or more; 0 leaves it out.
       secrets: columns whose values are inferred from the others; null takes the last column.
       seed: public.
+      scores: file for every target's score and membership, private; null writes none.
     """
 
     attacks: tuple[str, ...] = (
@@ -123,6 +126,7 @@ class ReleaseConfig(_Checked):
     shadows: int = 0
     secrets: tuple[str, ...] | None = None
     seed: int = 0
+    scores: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +139,7 @@ class MultirunConfig(_Checked):
       alpha: error rate of the verdict and of the bounds.
       jobs: processes.
       seed: public: seeds of the models (never of the noise) and of the distinguisher.
+      scores: file for every target's score and membership, private; null writes none.
     """
 
     n_train: int = 60
@@ -142,3 +147,4 @@ class MultirunConfig(_Checked):
     alpha: float = 0.05
     jobs: int = 2
     seed: int = 0
+    scores: str | None = None

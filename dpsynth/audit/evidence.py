@@ -68,7 +68,12 @@ def purchase_noise(
     return limits, leaks
 
 
-def epsilon_of(events: Sequence[Mapping[str, Any]], noise: Mapping[str, float], delta: float) -> float:
+def epsilon_of(
+    events: Sequence[Mapping[str, Any]],
+    noise: Mapping[str, float],
+    delta: float,
+    grid: float | None = None,
+) -> float:
     """Returns epsilon at delta of the events whose noise is known, with that noise.
 
     Formal guarantee: leaving events out never raises epsilon, so with upper limits of the noise this bounds
@@ -76,6 +81,7 @@ def epsilon_of(events: Sequence[Mapping[str, Any]], noise: Mapping[str, float], 
 
     Args:
       noise: name of an event -> factor of its planned noise; infinity and missing leave it out.
+      grid: of the accountant; None takes one that is fine enough for a figure of its own.
     """
     from dpsynth.privacy import accounting
     from dpsynth.privacy.records import event_from_dict
@@ -86,7 +92,11 @@ def epsilon_of(events: Sequence[Mapping[str, Any]], noise: Mapping[str, float], 
     )
     if parts.empty:
         return 0.0
-    return math.floor(accounting.pld_epsilon(parts, delta) * 1e4) / 1e4
+    if grid is None:
+        found = accounting.pld_epsilon(parts, delta)
+    else:
+        found = accounting.compose(parts, grid).get_epsilon_for_delta(delta)
+    return math.floor(found * 1e4) / 1e4
 
 
 def with_noise(event: Mapping[str, Any], factor: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dpsynth.audit.curves import roc_points
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import claim_test, power
 from dpsynth.audit.stats.tradeoff import Gaussian, allowed
-from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, Verdict, decide
+from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, Verdict, decide, score_table
 from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def audit_multirun(
             "roc": {"distinguisher": roc_points(a, b)},
             "allowed": allowed(claim.f),
         },
+        scores=score_table(np.arange(len(scores)), "constructed", world[cut:], {"distinguisher": scores}),
     )
 
 

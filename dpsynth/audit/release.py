@@ -19,13 +19,13 @@ from dpsynth.audit.attacks.suite import ATTACKS, Attack
 from dpsynth.audit.configs import ReleaseConfig
 from dpsynth.audit.curves import roc_points
 from dpsynth.audit.disclosure import risks
-from dpsynth.audit.inputs import MIN_TARGETS, check_tables
+from dpsynth.audit.inputs import check_tables
 from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
 from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, one_run_p
 from dpsynth.audit.stats.tradeoff import allowed
-from dpsynth.audit.types import AuditResult, Claim, Finding, decide
-from dpsynth.audit.vulnerability import most_vulnerable
+from dpsynth.audit.targets import choose
+from dpsynth.audit.types import AuditResult, Claim, Finding, decide, score_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def audit_release(
     *,
     reference: pd.DataFrame | None = None,
     claim: Claim = Claim(),  # noqa: B008 - frozen
-    constructed: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
     fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame] | None = None,
     config: ReleaseConfig = ReleaseConfig(),  # noqa: B008 - frozen
 ) -> AuditResult:
@@ -55,7 +55,8 @@ def audit_release(
     Args:
       members, nonmembers: rows; must come from one population (a blind control checks).
       reference: rows disjoint from both, the attacker's own sample.
-      constructed: marks members then non-members that were made up as canaries; their own stratum.
+      strata: of members, then of non-members: `random`, `vulnerable` or `constructed`, as a canary plan has
+        it. The most isolated targets are the vulnerable ones when None.
       fit_sample: (table, seed) -> released table, the method that is attacked; for `shadows` alone.
     Raises:
       InvalidInput: tables cannot be attacked; lists every problem.
@@ -65,18 +66,18 @@ def audit_release(
     columns = [c for c in synthetic.columns if c in members.columns]
     synthetic = _thin(synthetic[columns], config.max_rows, rng)
     reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
-    targets, included, made_up = _targets(members[columns], nonmembers[columns], constructed, config, rng)
-    strata = _strata(targets, included, made_up, config)
-    blind = blind_control(targets, included & ~made_up, ~included & ~made_up, rng)
+    chosen = choose(members[columns], nonmembers[columns], strata, config, rng)
+    targets, included, natural = chosen.table, chosen.included, chosen.random
+    blind = blind_control(targets, included & natural, ~included & natural, rng)
 
     world = World.of(targets, synthetic, reference)
     attacks = [ATTACKS[name] for name in config.attacks if reference is not None or not _needs(ATTACKS[name])]
     if config.shadows:
         attacks.append(shadow_attack(fit_sample, num=config.shadows))
-    findings, tests, curves = [], [], {}
+    findings, tests, curves, scored = [], [], {}, {}
     for attack in attacks:
-        scores = attack.score(world, rng)
-        for stratum, mask in strata.items():
+        scores = scored[attack.name] = attack.score(world, rng)
+        for stratum, mask in chosen.tested.items():
             statistics, ps = _statistics(scores[mask], included[mask], claim, config, rng)
             findings.append(
                 Finding(
@@ -87,12 +88,12 @@ def audit_release(
                 )
             )
             tests += ps
-        a, b = scores[included & ~made_up], scores[~included & ~made_up]
+        a, b = scores[included & natural], scores[~included & natural]
         curves[attack.name] = roc_points(a, b)
     p_values = np.asarray(tests, float)
     p_value = float(np.nanmin(holm(p_values)))
     valid = not blind.lower > 0.5
-    caught = _power(world, included & ~made_up, ~made_up, claim, len(tests), config, rng)
+    caught = _power(world, included & natural, natural, claim, len(tests), config, rng)
     verdict = decide(p_value, caught, alpha=config.alpha, valid=valid)
     secrets = config.secrets if config.secrets is not None else columns[-1:]
     best = max((f.statistics["eps_lo_onerun_fdp"] for f in findings), default=0.0)
@@ -103,7 +104,7 @@ def audit_release(
         "blind_auc_hi": blind.upper,
         "eps_lo_best": best,
         "power_copies": caught,
-        **risks(synthetic, *(targets[m & ~made_up] for m in (included, ~included)), secrets=secrets, rng=rng),
+        **risks(synthetic, *(targets[m & natural] for m in (included, ~included)), secrets=secrets, rng=rng),
         "seconds": time.perf_counter() - start,
     }
     if claim.epsilon is not None:
@@ -129,6 +130,7 @@ def audit_release(
             "attacks": [a.name for a in attacks],
         },
         curves={"roc": curves} | ({} if claim.f is None else {"allowed": allowed(claim.f)}),
+        scores=score_table(chosen.ids, chosen.stratum, included, scored),
     )
 
 
@@ -140,39 +142,6 @@ def _thin(table: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFr
     if len(table) <= most:
         return table.reset_index(drop=True)
     return table.iloc[np.sort(rng.choice(len(table), most, replace=False))].reset_index(drop=True)
-
-
-def _targets(members, nonmembers, constructed, config, rng):
-    """Returns (targets, included, constructed): balanced by chance where there are too many."""
-    import pandas as pd
-
-    made_up = (
-        np.zeros(len(members) + len(nonmembers), bool)
-        if constructed is None
-        else np.asarray(constructed, bool)
-    )
-    included = np.arange(len(made_up)) < len(members)
-    keep = made_up.copy()
-    for side in (included, ~included):
-        pool = np.flatnonzero(side & ~made_up)
-        keep[rng.permutation(pool)[: config.max_targets // 2]] = True
-    targets = pd.concat([members, nonmembers], ignore_index=True)[keep].reset_index(drop=True)
-    return targets, included[keep], made_up[keep]
-
-
-def _strata(
-    targets: pd.DataFrame, included: np.ndarray, made_up: np.ndarray, config: ReleaseConfig
-) -> dict[str, np.ndarray]:
-    strata = {"random": ~made_up}
-    isolated = np.zeros(len(targets), bool)
-    isolated[~made_up] = most_vulnerable(targets[~made_up], share=config.vulnerable_share)
-    if isolated.sum() >= MIN_TARGETS:
-        strata["vulnerable"] = isolated
-    if made_up.any():
-        strata["constructed"] = made_up
-    return {
-        name: mask for name, mask in strata.items() if min(sum(mask & included), sum(mask & ~included)) > 1
-    }
 
 
 def guess_all(scores: np.ndarray, included: np.ndarray, rng: np.random.Generator) -> list[Guesses]:

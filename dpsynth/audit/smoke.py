@@ -20,7 +20,8 @@ from dpsynth.audit.evidence import epsilon_of, purchase_noise
 from dpsynth.audit.invariance import check_extremes, scan
 from dpsynth.audit.stats.tradeoff import from_events
 from dpsynth.audit.types import AuditResult, Claim, Leak, Verdict, decide
-from dpsynth.audit.whitebox import audit_step
+from dpsynth.audit.units import told_of_training
+from dpsynth.audit.whitebox import as_audited, audit_step, curve_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ def smoke(
     if private and plan is not None:
         settings = WhiteboxConfig(m=config.m, steps=config.steps, alpha=level, seed=config.seed)
         whitebox, audited = audit_step(_small(plan), delta=claim.delta, config=settings)
-        leaks += check_training(audited, whitebox_plan(whitebox, plan)).leaks
+        leaks += check_training(audited, as_audited(whitebox, plan)).leaks
         (finding,) = whitebox.findings
         noise |= {e["name"]: finding.statistics["noise_at_most"] for e in events if e["name"] == "training"}
         summary |= {"eps_theory_step": whitebox.claim.epsilon, "claim_p_holm": whitebox.p_value}
@@ -92,6 +93,8 @@ def smoke(
     if private and noise:
         shown = epsilon_of(events, noise, claim.delta)
         summary |= {"eps_theory": claim.epsilon, "eps_lo_best": shown, "gap": claim.epsilon - shown}
+        if "training" in noise:
+            summary |= _told(whitebox, plan, events, claim.delta)
     verdict = Verdict.INCONCLUSIVE
     if leaks:
         verdict = Verdict.VIOLATION
@@ -121,14 +124,13 @@ def _small(plan: TrainingPlan) -> TrainingPlan:
     return replace(plan, physical_batch_size=4096, device="cpu", **alone)
 
 
-def whitebox_plan(result: AuditResult, plan: TrainingPlan) -> TrainingPlan:
-    """Returns the plan that a white-box audit ran: rate and steps as audited, the rest as claimed."""
-    params = result.params
-    return replace(
-        plan,
-        sample_rate=params["sample_rate"],
-        steps=params["steps"],
-        expected_batch_size=params["divisor"],
+def _told(result: AuditResult, plan: TrainingPlan, events, delta: float) -> dict[str, float]:
+    """Every estimator's bound on the training step, for the whole training."""
+    step, own = as_audited(result, plan), [e for e in events if e["name"] == "training"]
+    return told_of_training(
+        result.findings[0].statistics,
+        step=lambda factor: curve_of(step, factor, 1e-2).epsilon(delta),
+        training=lambda factor, grid: epsilon_of(own, {"training": factor}, delta, grid),
     )
 
 

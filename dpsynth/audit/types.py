@@ -122,6 +122,7 @@ class AuditResult:
       alternative: the broken mechanism that `power` speaks of.
       summary: run-level statistics by metric name, without the `audit/` prefix.
       curves: points for plots; rates only, no scores of single units.
+      scores: id, stratum, attack, score, member of every target as a table; private, in no other output.
     """
 
     kind: str
@@ -136,6 +137,7 @@ class AuditResult:
     summary: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, Any] = field(default_factory=dict)
+    scores: Any = field(default=None, repr=False, compare=False)
 
     def metrics(self) -> dict[str, float]:
         """Returns finite numbers by the names under which they are logged."""
@@ -177,6 +179,24 @@ class AuditResult:
     def dump(self, path: str | Path) -> None:
         """Writes `to_dict` as JSON."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False), encoding="utf-8")
+
+
+def score_table(ids: Any, stratum: Any, included: np.ndarray, scores: Mapping[str, np.ndarray]) -> Any:
+    """Returns the scores of all attacks as one table with a row per target and attack.
+
+    Args:
+      ids: of the targets, unique within members and within non-members.
+      stratum: of each target, or one for all.
+    """
+    import pandas as pd
+
+    included = np.asarray(included, bool)
+    facts = {"id": np.asarray(ids).astype(str), "stratum": stratum}
+    parts = [
+        pd.DataFrame({**facts, "attack": name, "score": np.asarray(value, float), "member": included})
+        for name, value in scores.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def plain(value: Any) -> Any:

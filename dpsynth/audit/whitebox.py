@@ -20,7 +20,8 @@ from dpsynth.audit.stats.claim import ClaimTest, claim_test, power, smallest_rej
 from dpsynth.audit.stats.one_run import eps_f_dp, eps_steinke, guess
 from dpsynth.audit.stats.tradeoff import TradeOff, allowed, gaussian, subsampled_gaussian
 from dpsynth.audit.trace import trace_scores
-from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide
+from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide, score_table
+from dpsynth.audit.units import told_of_training
 
 if TYPE_CHECKING:
     from dpsynth.privacy.plan import TrainingPlan
@@ -70,6 +71,7 @@ def audit_whitebox(
     put into the plan's own: `eps_theory` and `eps_lo_best` speak of the whole training.
     """
     result, _ = audit_step(plan, actual=actual, delta=delta, config=config)
+    result = replace(result, summary={**result.summary, **_told_of(plan, result, delta)})
     audited = (result.params["sample_rate"], result.params["steps"])
     if audited == (plan.sample_rate, plan.steps):
         return result
@@ -84,6 +86,27 @@ def audit_whitebox(
         f"{plan.sample_rate:.3g} the noise that was seen means at least {shown:.3g} of {theory:.3g}."
     )
     return replace(result, reason=result.reason + words, summary=summary | {"gap": theory - shown})
+
+
+def _told_of(plan: TrainingPlan, result: AuditResult, delta: float) -> dict[str, float]:
+    """Returns the bounds on the audited step in units of the plan's whole training."""
+    step = as_audited(result, plan)
+    return told_of_training(
+        result.findings[0].statistics,
+        step=lambda factor: curve_of(step, factor, 1e-2).epsilon(delta),
+        training=lambda factor, grid: curve_of(plan, factor, grid).epsilon(delta),
+    )
+
+
+def as_audited(result: AuditResult, plan: TrainingPlan) -> TrainingPlan:
+    """Returns the plan that a white-box audit ran: rate and steps as audited, the rest as claimed."""
+    params = result.params
+    return replace(
+        plan,
+        sample_rate=params["sample_rate"],
+        steps=params["steps"],
+        expected_batch_size=params["divisor"],
+    )
 
 
 def audit_step(
@@ -169,6 +192,7 @@ def audit_step(
             "density": curves.densities(a, b, *ideal),
             "convergence": curves.convergence(scores, included, **settings),
         },
+        scores=score_table(np.arange(config.m), "constructed", included, {"gradient": scores}),
     )
 
     return result, log
@@ -216,7 +240,8 @@ def _statistics(a, b, scores, included, f, delta, share, config, rng) -> dict[st
     plain, gdp = (
         bound(errors, delta=delta, alpha=alpha) for bound in (bounds.eps_clopper_pearson, bounds.eps_gdp)
     )
-    posterior = bounds.eps_posterior(errors, delta=delta, rng=rng)
+    flawless = bounds.Errors(true=len(a), num_in=len(a), false=0, num_out=len(b))
+    posterior, best = (bounds.eps_posterior(e, delta=delta, rng=rng) for e in (errors, flawless))
     out = {
         "auc": interval.value,
         "auc_lo": interval.lower,
@@ -229,6 +254,7 @@ def _statistics(a, b, scores, included, f, delta, share, config, rng) -> dict[st
         "eps_post_q05": posterior.lower,
         "eps_post_q95": posterior.upper,
         "eps_max_auditable": plain.ceiling,
+        "eps_max_auditable_post": best.lower,
         "eps_max_auditable_gdp": gdp.ceiling,
         "eps_max_auditable_onerun": steinke.ceiling,
         "eps_max_auditable_onerun_fdp": fdp.ceiling,

@@ -33,6 +33,7 @@ _PARTS = (
     sections.schema_section,
 )
 _STILLS = 4  # frontiers printed one by one
+_EVIDENCE = "ε claimed by each run against the ε that every estimator of its audit shows, at least."
 
 
 def release_report(
@@ -86,6 +87,7 @@ def sweep_report(
     costs: Mapping[str, Any] | None = None,
     runs: pd.DataFrame | None = None,
     failed: pd.DataFrame | None = None,
+    evidence: bytes | None = None,
     metrics: Sequence[str] | None = None,
     config: ReportConfig | None = None,
 ) -> Document:
@@ -96,6 +98,7 @@ def sweep_report(
       costs: what publishing costs, in words: for instance ε of one run chosen blind, of all, of the best.
       runs: one row per finished run (claim, generator, seed, seconds and the like).
       failed: one row per failed run with its error.
+      evidence: PNG of what the audits of the runs show of each claim.
       metrics: those with a frontier, the main one first; None takes all that are worth one.
     """
     config = config or ReportConfig()
@@ -106,6 +109,9 @@ def sweep_report(
         blocks = [Text(text=text), Table(frame=frame)]
         parts.append(Section(title="What the sweep costs", visibility="released", blocks=blocks))
     parts.append(frontier_section(table, metrics))
+    if evidence is not None:
+        picture = Picture(png=evidence, alt=_EVIDENCE, caption=_EVIDENCE)
+        parts.append(Section(title="Theory and evidence", blocks=[picture]))
     for name, rows in (("Runs", runs), ("Failed runs", failed)):
         if rows is not None and len(rows):
             parts.append(Section(title=name, blocks=[limited(rows, config.max_rows)]))

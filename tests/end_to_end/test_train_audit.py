@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from dpsynth.data.schema import Schema
 from dpsynth.errors import InvalidInput
@@ -110,16 +111,22 @@ def test_release_beside_its_run_is_audited_without_naming_its_rows(call, monkeyp
 
 
 def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatch):
-    words = ["generator=independent", "privacy.epsilon=20", "canary_share=0.7", *QUICK, "audit=none"]
+    words = ["generator=independent", "privacy.epsilon=20", "canary_share=0.95", "canary_constructed=150"]
+    words += [*QUICK, "audit=none"]
     assert call(*words) == 0
-    release = Path("run/release")
-    digest, rows = coins.digest_of(release), rows_of_run(release, Schema.load("schema.yaml"), "test")
+    release, schema = Path("run/release"), Schema.load("schema.yaml")
+    digest, rows = coins.digest_of(release), rows_of_run(release, schema, "test")
     inside, outside = rows.canaries
     assert coins.plan_file(digest).is_file() and not any(Path().rglob(f"{digest}.json"))
-    # Of about 320 units 112 each; fewer than 65 have chance 1e-8.
-    assert min(len(inside), len(outside)) > 65 and set(outside.index).isdisjoint(inside.index)
+    # Of about 320 units 152 each; fewer than 65 have chance below 1e-8. Of 150 made-up rows 40 to 110 (1e-8).
+    made_up = [(side.index < 0).sum() for side in rows.canaries]
+    natural = [len(side) - num for side, num in zip(rows.canaries, made_up)]
+    assert min(natural) > 65 and min(made_up) > 40 and sum(made_up) == 150
+    assert set(outside.index).isdisjoint(inside.index) and len(rows.strata) == len(inside) + len(outside)
     bought = float(np.sum(Release.load(release).statistics.fine["region"].counts))
-    assert abs(bought - len(rows.train)) < len(outside) / 2  # those left out were not counted
+    assert (
+        abs(bought - len(rows.train) - made_up[0]) < 30
+    )  # those left out were not counted, made-up ones were
     assert call(*words) == 0  # finished: the same coins again
     assert coins.digest_of(release) == digest
     quick = ["audit.attacks=[copy]", "audit.planted_repeats=1"]
@@ -128,9 +135,25 @@ def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatc
         audit.main()
     body = json.loads(Path("run/audit-release/audit.json").read_text())["results"][0]
     assert body["params"]["plan_sha256"] == digest and body["params"]["m"] == len(inside) + len(outside)
+    assert [f["stratum"] for f in body["findings"]] == ["random", "vulnerable", "constructed"]
     coins.plan_file(digest).unlink()
     with pytest.raises(InvalidInput, match="canary plan"):
-        rows_of_run(release, Schema.load("schema.yaml"), "test")
+        rows_of_run(release, schema, "test")
+
+
+def test_made_up_rows_are_trained_on_and_left_out_of_the_figures(tmp_path, monkeypatch):
+    schema = Schema.from_dict(yaml.safe_load(SCHEMA))
+    frame = pd.DataFrame(
+        {"age": [30] * 90, "income": [1.0] * 90, "height": [170.0] * 90, "region": ["north"] * 90}
+    )
+    found = coins.flip(frame, schema, 0.0, tmp_path, constructed=60)
+    assert found.real.equals(frame) and 10 < len(found.trained) - 90 < 50  # of 60 coins, at 1e-7
+    made_up = found.trained.iloc[90:]
+    assert made_up["age"].isin([18, 90]).any() and found.trained.dtypes.equals(frame.dtypes)
+    assert coins.flip(frame, schema, 0.0, tmp_path).digest is None
+    unbounded = Schema.from_dict({"version": 1, "columns": [{"name": "age", "kind": "integer"}]})
+    with pytest.raises(InvalidInput, match="canary_constructed=0"):
+        coins.flip(frame[["age"]], unbounded, 0.0, tmp_path, constructed=1)
 
 
 def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsys):

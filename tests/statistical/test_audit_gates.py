@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import binom, kstest
 
-from dpsynth.audit import calibrate
+from dpsynth.audit import rates
 from dpsynth.audit.planted import ZOO
 from dpsynth.audit.planted_steps import BREAKS, scale_noise
 
@@ -23,8 +23,8 @@ RELEASE = [v for v in ZOO if v.detector == "release"]
 @pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
 def test_halved_noise_is_caught_and_planned_noise_is_not(epsilon, m):
     # At alpha = 1e-4: power is above 0.999 for m as given; 2 alarms or more in 4 have chance 6e-8.
-    assert calibrate.whitebox_rate(epsilon, trials=4, m=m, alpha=1e-4, break_plan=halve) >= 3
-    assert calibrate.whitebox_rate(epsilon, trials=4, m=m, alpha=1e-4, seed=50) <= 1
+    assert rates.whitebox_rate(epsilon, trials=4, m=m, alpha=1e-4, break_plan=halve) >= 3
+    assert rates.whitebox_rate(epsilon, trials=4, m=m, alpha=1e-4, seed=50) <= 1
 
 
 @pytest.mark.parametrize("violation", [v for v in RELEASE if v.certain], ids=lambda v: v.name)
@@ -37,7 +37,7 @@ def test_copied_rows_are_caught(violation):
 def test_estimators_keep_their_level(epsilon):
     # 200 trials at 5 %: more than 28 have chance 1e-6 ... binom.ppf gives the exact quantile.
     limit = binom.ppf(1 - 1e-6, 200, 0.05)
-    assert all(n <= limit for n in calibrate.score_level(epsilon, trials=200, per_world=100).values())
+    assert all(n <= limit for n in rates.score_level(epsilon, trials=200, per_world=100).values())
 
 
 def test_level_check_has_teeth():
@@ -57,14 +57,14 @@ def test_level_check_has_teeth():
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
 def test_estimators_keep_their_level_in_5000_trials(epsilon):
     # At exactly 5 %, 290 rejections or more have chance 0.6 %; a true 7.1 % passes with chance 1e-4.
-    counts = calibrate.score_level(epsilon, trials=5000)
+    counts = rates.score_level(epsilon, trials=5000)
     assert all(n < 290 for n in counts.values()), counts
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.0, 1.0, 4.0, 8.0])
 def test_one_run_tests_keep_their_level_on_randomised_response(epsilon):
-    counts = calibrate.coin_flip_level(epsilon, trials=5000)
+    counts = rates.coin_flip_level(epsilon, trials=5000)
     assert all(n < 290 for n in counts.values()), counts
 
 
@@ -72,19 +72,19 @@ def test_one_run_tests_keep_their_level_on_randomised_response(epsilon):
 @pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
 def test_sound_steps_alarm_at_most_10_times_in_100(epsilon, m):
     # At 5 %, more than 10 of 100 have chance 1.2 %.
-    assert calibrate.whitebox_rate(epsilon, trials=100, m=m) <= 10
+    assert rates.whitebox_rate(epsilon, trials=100, m=m) <= 10
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epsilon, m", [(1.0, 1000), (4.0, 500), (8.0, 500)])
 def test_halved_noise_is_caught_35_times_in_40(epsilon, m):
-    assert calibrate.whitebox_rate(epsilon, trials=40, m=m, break_plan=halve) >= 35
+    assert rates.whitebox_rate(epsilon, trials=40, m=m, break_plan=halve) >= 35
 
 
 @pytest.mark.slow
 def test_noise_over_1_25_is_caught_35_times_in_40():
     # With m = 1000, 34 of 40: scores are tuned to the planned noise, so power stays below the ideal 0.97.
-    assert calibrate.whitebox_rate(4.0, trials=40, m=2000, break_plan=lambda p: scale_noise(p, 0.8)) >= 35
+    assert rates.whitebox_rate(4.0, trials=40, m=2000, break_plan=lambda p: scale_noise(p, 0.8)) >= 35
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_copied_rows_are_caught_20_times_in_20(violation):
 
 @pytest.mark.slow
 def test_release_of_nobodys_data_alarms_at_most_10_times_in_100():
-    p_values, alarms = calibrate.release_p_values(trials=100)
+    p_values, alarms = rates.release_p_values(trials=100)
     assert alarms <= 10 and kstest(p_values, "uniform").pvalue > 1e-3
 
 

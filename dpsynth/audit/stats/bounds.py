@@ -60,8 +60,9 @@ def errors_at_share(scores_in: np.ndarray, scores_out: np.ndarray, share: float)
 
     Formal guarantee: the threshold is a quantile of all scores together, chosen without a look at membership;
     bounds on these counts keep their level in the limit of many scores (in 5,000 trials with 25 to 500 scores
-    per world, at shares from 0.02 to 0.8, at most 17 bounds at alpha = 0.05 were too high). A threshold in
-    units of the score would be exact, and would miss a mechanism whose scores moved.
+    per world, mu up to 3, at shares from 0.02 to 0.8, at most 23 bounds at alpha = 0.05 were too high; see
+    `python -m dpsynth.audit.calibrate shares`). A threshold in units of the score would be exact, and would
+    miss a mechanism whose scores moved.
     Edge cases: ties at the threshold are called non-members.
     """
     pool = np.sort(np.concatenate([scores_in, scores_out]))

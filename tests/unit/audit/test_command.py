@@ -151,6 +151,47 @@ def test_own_audit_of_a_run_stays_and_mlflow_gets_figures_and_verdict(released):
     assert run.data.params["audit.f_family"] == "ledger" and run.data.tags["audit.verdict"] != "VIOLATION"
 
 
+def test_scores_go_to_the_file_that_was_asked_for_and_nowhere_else(released, tmp_path):
+    import pyarrow.parquet as parquet
+    from mlflow import MlflowClient
+
+    file, uri = tmp_path / "scores.parquet", f"sqlite:///{tmp_path / 'store.db'}"
+    file.write_text("an older file that all may read")
+    file.chmod(0o644)
+    asked = node(released, "release", out=str(tmp_path / "out"))
+    asked |= {"tracking": {"name": "mlflow", "uri": uri, "system_seconds": None}}
+    audit.job({**asked, "audit": {**asked["audit"], "scores": str(file)}})
+    assert file.stat().st_mode & 0o777 == 0o600
+    marks = parquet.read_schema(file).metadata
+    assert marks[b"dpsynth.visibility"] == b"internal"
+    table = parquet.read_table(file).to_pandas()
+    assert list(table) == ["id", "stratum", "attack", "score", "member"]
+    assert set(table["attack"]) == {"copy", "nearest_record"} and table["member"].dtype == bool
+    assert not table.duplicated(["id", "member", "attack"]).any()
+    assert table["member"].sum() == 2 * 300 and set(table["stratum"]) == {"random", "vulnerable"}
+    body = json.loads((tmp_path / "out" / "audit.json").read_text())["results"][0]
+    wanted = {f["attack"]: f["statistics"]["auc"] for f in body["findings"] if f["stratum"] == "random"}
+    for name, found in table.groupby("attack"):
+        inside, outside = (found.loc[found["member"] == m, "score"].to_numpy() for m in (True, False))
+        wins = (inside[:, None] > outside).mean() + 0.5 * (inside[:, None] == outside).mean()
+        assert wins == pytest.approx(wanted[name])
+    client = MlflowClient(tracking_uri=uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("dpsynth").experiment_id])
+    recorded = {f.path for f in client.list_artifacts(run.info.run_id, "internal/audit")}
+    assert recorded == {"internal/audit/audit.json", "internal/audit/audit.html"}
+    assert "scores" not in body and not any("scores" in key for key in run.data.params)
+
+
+@pytest.mark.parametrize(
+    "place", ["release/scores.parquet", "out/scores.parquet", "scores.csv", "no/x.parquet"]
+)
+def test_scores_are_refused_where_they_could_leave(released, place):
+    asked = node(released, "release", out=str(released / "out"))
+    with pytest.raises(InvalidInput, match="audit.scores"):
+        checked({**asked, "audit": {**asked["audit"], "scores": str(released / place)}})
+    assert checked({**asked, "audit": {**asked["audit"], "scores": str(released / "scores.parquet")}})
+
+
 def test_several_audits_share_their_level_and_the_strongest_figures_count(released):
     from experiments.audit_material import gather
 

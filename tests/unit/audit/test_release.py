@@ -89,13 +89,13 @@ def test_metrics_follow_the_naming_scheme_and_json_is_strict(tables, tmp_path):
 def test_constructed_canaries_form_their_own_stratum(tables):
     members, others, synthetic, reference = tables
     made_up = members.iloc[:60].assign(x5=50.0)
-    one = np.r_[np.zeros(400, bool), np.ones(30, bool)]
+    one = np.repeat(["random", "constructed"], [400, 30])
     result = audit_release(
         synthetic,
         pd.concat([members, made_up[:30]]),
         pd.concat([others, made_up[30:]]),
         reference=reference,
-        constructed=np.r_[one, one],
+        strata=np.r_[one, one],
         config=QUICK,
     )
     assert {f.stratum for f in result.findings} == {"random", "vulnerable", "constructed"}

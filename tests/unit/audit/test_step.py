@@ -18,7 +18,8 @@ from dpsynth.audit.stats.roc import auc
 from dpsynth.audit.stats.tradeoff import eps_delta, gaussian
 from dpsynth.audit.trace import trace_scores
 from dpsynth.audit.types import Claim, Verdict
-from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable
+from dpsynth.audit.units import ESTIMATORS, kept, told_of_training
+from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable, curve_of
 
 torch.set_num_threads(1)
 
@@ -61,6 +62,26 @@ def test_step_audited_under_a_claim_of_its_own_is_drawn_against_that_and_told_in
     (line,) = bounds_plot(result).layout.shapes
     assert line.y0 == step
     assert f"in {result.params['steps']} steps" in result.reason
+
+
+@pytest.mark.parametrize("epsilon", [1.5, 3.0, 9.0])
+def test_bounds_on_the_step_are_told_in_units_of_the_training(epsilon):
+    from scipy.optimize import brentq
+
+    of_step = lambda factor: gaussian(2.0 / factor).epsilon(1e-5)  # noqa: E731
+    plan = replace(example_plan(2.0), sample_rate=0.01, steps=500)
+    of_run = lambda factor, grid: curve_of(plan, factor, grid).epsilon(1e-5)  # noqa: E731
+    seen = {"eps_lo_cp": epsilon, "eps_max_auditable": 1e-3, "eps_lo_gdp": 99.0, "eps_max_auditable_gdp": 1e9}
+    told = told_of_training(seen, step=of_step, training=of_run)
+    factor = brentq(lambda f: of_step(f) - epsilon, 0.3, 9)  # exactly
+    assert told["training/eps_lo_cp"] == pytest.approx(of_run(factor, 1e-3), rel=0.02)
+    assert told["training/eps_max_auditable_cp"] == 0.0  # eight times the noise would do: nothing is known
+    assert (
+        told["training/eps_lo_gdp"]
+        == told["training/eps_max_auditable_gdp"]
+        == pytest.approx(of_run(0.4, 1e-3), rel=0.02)
+    )
+    assert kept(told)["cp"] == {"theory": of_run(1.0, 1e-3), "lo": told["training/eps_lo_cp"], "most": 0.0}
 
 
 def test_every_back_end_is_audited_alike():
@@ -191,6 +212,18 @@ def test_purchases_with_too_little_noise_are_seen(monkeypatch):
     assert limits["columns/histograms"] < 0.6
     result = smoke(claim=Claim(epsilon=4.77), events=EVENTS)
     assert result.verdict is Verdict.VIOLATION and "columns/histograms" in result.reason
+
+
+def test_every_estimator_of_a_sound_run_stays_below_claim_and_ceiling_and_halved_noise_does_not():
+    plan, broken = example_plan(1.376), BREAKS["noise_halved"](example_plan(1.376))
+    found = kept(smoke(claim=Claim(epsilon=4.77), events=EVENTS, plan=plan).summary)
+    assert found.keys() == ESTIMATORS.keys()
+    for bounds in found.values():
+        assert bounds["theory"] == pytest.approx(4.046, abs=0.02)
+        assert bounds["lo"] < bounds["theory"] and bounds["lo"] <= bounds["most"]  # at 1e-4
+    assert min(found["auc"]["lo"], found["gdp"]["lo"]) > 0.5
+    halved = kept(audit_whitebox(plan, actual=broken).summary)
+    assert halved["auc"]["lo"] > 5.0 > halved["onerun"]["lo"]  # 13 in truth
 
 
 def test_noise_limit_inverts_the_claim_test():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsynth.audit.pictures import sweep_picture
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.errors import InvalidInput
 from dpsynth.evaluation import plots
@@ -183,8 +184,10 @@ def test_sweep_report_has_costs_frontier_runs_and_failures(tmp_path):
         costs={"all runs": "ε = 12.3"},
         runs=pd.DataFrame({"run": ["a"]}),
         failed=pd.DataFrame({"run": ["b"], "error": ["no such column"]}),
+        evidence=sweep_picture([{"claimed": 1.0, "audited": 0.5, "verdict": "CONSISTENT", "generator": "g"}]),
     )
-    assert titles(document) == ["What the sweep costs", "Frontier", "Runs", "Failed runs"]
+    parts = ["What the sweep costs", "Frontier", "Theory and evidence", "Runs", "Failed runs"]
+    assert titles(document) == parts
     page, printed = write(document, tmp_path, "sweep")
     text = page.read_text(encoding="utf-8")
     assert "ε = 12.3" in text and "no such column" in text
