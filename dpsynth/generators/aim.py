@@ -35,7 +35,7 @@ class Config:
       choice_share: of a round's budget for the choice.
       max_model_mb: of the largest field; questions that would outgrow it are not asked. It grows with the
         rounds, as in the paper.
-      steps, final_steps: of mirror descent after each round, and after the last.
+      iterations: of L-BFGS for each weight of the entropy, after each round.
       sampling_batch_size: rows made at once.
     """
 
@@ -43,12 +43,11 @@ class Config:
     choices: int | None = None
     choice_share: float = 0.1
     max_model_mb: float = 80.0
-    steps: int = 150
-    final_steps: int = 600
+    iterations: int = 100
     sampling_batch_size: int = 50_000
 
     def __post_init__(self) -> None:
-        counts = ("rounds", "steps", "final_steps", "sampling_batch_size")
+        counts = ("rounds", "iterations", "sampling_batch_size")
         check_settings(
             *((getattr(self, k) > 0, f"Expected {k}={getattr(self, k)} above 0.") for k in counts),
             (self.choices is None or self.choices > 0, f"Expected choices={self.choices} above 0."),
@@ -103,7 +102,7 @@ class Generator(Untrained):
     def fit_public(self) -> None:
         """Fits the field to all that was bought; free."""
         field = Field(self.encoder.statistics.domain)
-        field.fit(self._statistics, self.config.steps + self.config.final_steps)
+        field.fit(self._statistics, self.config.iterations)
         self._potentials = field.potentials
 
     def sample(self, num: int, *, seed: int, conditions: Mapping[str, Any] | None = None) -> np.ndarray:
@@ -182,7 +181,7 @@ class _Seeker:
 
     def propose(self, statistics: Statistics, noise_stddev: float) -> tuple[Proposal, ...]:
         self._round += 1
-        self._field.fit(statistics, self._config.steps)
+        self._field.fit(statistics, self._config.iterations)
         target = next((m.columns[1] for m in statistics.crossed.values()), None)
         candidates = _candidates(statistics.domain.names, target)
         limit = self._config.max_model_mb * self._round / self._config.rounds

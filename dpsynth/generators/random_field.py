@@ -13,6 +13,12 @@ from dpsynth.data.statistics import STRATA, Statistics
 
 Clique = tuple[str, ...]
 _FLOOR = 1.0  # rows: the least standard deviation of a count, where none was added
+_STIFFNESS = (
+    0.3,
+    0.03,
+    0.003,
+)  # tried in this order: nats of likelihood per row for a nat of relative entropy
+_CHANCE = 1.1  # squared residual over the noise's variance, at which the fit is close enough
 
 
 class Field:
@@ -31,33 +37,66 @@ class Field:
     def answer(self, clique: Clique) -> np.ndarray | None:
         return self._answers.get(clique)
 
-    def fit(self, statistics: Statistics, steps: int) -> None:
-        """Takes steps of mirror descent with Armijo's rule on the Gaussian likelihood of bought counts.
+    def fit(self, statistics: Statistics, iterations: int) -> None:
+        """Minimises the convex dual of relative entropy to uniform with the counts' Gaussian likelihood.
 
-        Source: McKenna, Sheldon & Miklau (2019), Graphical-model based estimation and inference for
-          differential privacy, algorithm 1.
+        The entropy counts less and less, until residuals are no larger than the noise. That comes closer to
+        the counts in fewer passes over the tree than mirror descent on the likelihood alone.
+        Source: Dudik, Phillips & Schapire (2007), Maximum entropy density estimation with generalized
+          regularization; the discrepancy principle (Morozov, 1966) ends it. In place of McKenna, Sheldon &
+          Miklau (2019), algorithm 1.
+
+        Args:
+          iterations: of L-BFGS, for each weight of the entropy.
         """
+        from scipy.optimize import minimize
+
         total = max(statistics.num_rows, 1.0)
         wanted = _wanted(statistics)
-        potentials = {
-            clique: self.potentials.get(clique, np.zeros(means.shape))
-            for clique, (means, _) in wanted.items()
-        }
-        tree = JunctionTree(self._domain, tuple(potentials))
-        answers = tree.answers(potentials, total)
-        loss = _loss(answers, wanted)
-        size = 2.0 / (total * max(float(precision.max()) for _, precision in wanted.values()))
-        for _ in range(steps):
-            slopes = {c: (answers[c] - means) * precision for c, (means, precision) in wanted.items()}
-            tried = {c: potentials[c] - size * slopes[c] for c in potentials}
-            found = tree.answers(tried, total)
-            new = _loss(found, wanted)
-            promised = sum(float((slopes[c] * (answers[c] - found[c])).sum()) for c in potentials)
-            if loss - new >= 0.25 * promised:  # false for what is not finite
-                potentials, answers, loss, size = tried, found, new, 1.1 * size
-            else:
-                size *= 0.5
-        self.potentials, self._answers = potentials, answers
+        parts = _Parts({clique: means.shape for clique, (means, _) in wanted.items()})
+        tree = JunctionTree(self._domain, tuple(wanted))
+        targets = parts.flat({c: means / total for c, (means, _) in wanted.items()})
+        variances = parts.flat({c: 1.0 / (precision * total**2) for c, (_, precision) in wanted.items()})
+        theta = parts.flat({c: self.potentials.get(c, np.zeros(shape)) for c, shape in parts.shapes.items()})
+        best = np.inf
+
+        def dual(point: np.ndarray, scale: np.ndarray, ridges: np.ndarray) -> tuple[float, np.ndarray]:
+            theta = point * scale
+            shares, log_partition = tree.infer(parts.split(theta))
+            value = log_partition - theta @ targets + 0.5 * float((ridges * theta**2).sum())
+            return value, (parts.flat(shares) - targets + ridges * theta) * scale
+
+        for stiffness in _STIFFNESS:
+            ridges = stiffness * total * variances
+            scale = (np.maximum(targets, 0.0) + variances**0.5 + ridges) ** -0.5
+            options = {"maxiter": iterations, "maxcor": 12, "ftol": 0.0}
+            found = minimize(
+                dual, theta / scale, args=(scale, ridges), jac=True, method="L-BFGS-B", options=options
+            )
+            theta = found.x * scale
+            answers, _ = tree.infer(parts.split(theta))
+            error = float(((parts.flat(answers) - targets) ** 2 / variances).mean())
+            if not error < best:  # too loose to be solved
+                return
+            best, self.potentials = error, parts.split(theta)
+            self._answers = {clique: total * shares for clique, shares in answers.items()}
+            if error <= _CHANCE:
+                return
+
+
+class _Parts:
+    """Tables of cliques one after the other in one vector."""
+
+    def __init__(self, shapes: Mapping[Clique, tuple[int, ...]]):
+        self.shapes = dict(shapes)
+        self._cuts = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+
+    def flat(self, tables: Mapping[Clique, np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.ravel(tables[clique]) for clique in self.shapes])
+
+    def split(self, vector: np.ndarray) -> dict[Clique, np.ndarray]:
+        pieces = np.split(vector, self._cuts)
+        return {clique: piece.reshape(self.shapes[clique]) for clique, piece in zip(self.shapes, pieces)}
 
 
 class _Message(NamedTuple):
@@ -111,8 +150,8 @@ class JunctionTree:
         shape = tuple(self._size[name] if name in shared else 1 for name in self._nodes[target])
         return _Message(source, target, dropped, shape)
 
-    def beliefs(self, potentials: Mapping[Clique, np.ndarray]) -> list[np.ndarray]:
-        """Shares of the joint cells of each node of the tree, in the field of these potentials."""
+    def beliefs(self, potentials: Mapping[Clique, np.ndarray]) -> tuple[list[np.ndarray], float]:
+        """Shares of the joint cells of each node of the tree, and the logarithm of the field's sum."""
         tables = [np.zeros(self._shape(node)) for node in self._nodes]
         for clique, values in potentials.items():
             node = self._nodes[self._home[clique]]
@@ -120,22 +159,31 @@ class JunctionTree:
             tables[self._home[clique]] += ordered.reshape(
                 [self._size[name] if name in clique else 1 for name in node]
             )
+        log_partition = 0.0
         for table in tables:
-            np.exp(table - table.max(), out=table)
+            top = table.max()
+            np.exp(table - top, out=table)
+            log_partition += float(top)
         sent: dict[tuple[int, int], np.ndarray] = {}
+        roots = set(range(len(tables)))  # those that tell nobody before they are told
         for source, target, dropped, shape in self._order:
             message = tables[source].sum(axis=dropped)
-            message /= message.sum()
+            mass = message.sum()
+            message /= mass
             told = sent.get((target, source))  # before, the other way round
             sent[source, target] = message
-            if told is not None:
+            if told is None:
+                roots.discard(source)
+                log_partition += float(np.log(mass))
+            else:
                 message = np.divide(message, told, out=np.zeros_like(message), where=told > 0)
             tables[target] *= message.reshape(shape)
-        return [table / table.sum() for table in tables]
+        log_partition += sum(float(np.log(tables[root].sum())) for root in roots)
+        return [table / table.sum() for table in tables], log_partition
 
-    def answers(self, potentials: Mapping[Clique, np.ndarray], total: float) -> dict[Clique, np.ndarray]:
-        """Rows in the cells of each clique."""
-        beliefs, found = self.beliefs(potentials), {}
+    def infer(self, potentials: Mapping[Clique, np.ndarray]) -> tuple[dict[Clique, np.ndarray], float]:
+        """Shares of the cells of each clique, and the logarithm of the field's sum."""
+        (beliefs, log_partition), found = self.beliefs(potentials), {}
         for clique in sorted(self._cliques, key=len, reverse=True):
             within = [other for other in found if set(clique) <= set(other)]
             if within:  # a smaller table than the tree's
@@ -143,14 +191,14 @@ class JunctionTree:
                 found[clique] = _margin(found[within[place]], within[place], clique)
             else:
                 node = self._home[clique]
-                found[clique] = total * _margin(beliefs[node], self._nodes[node], clique)
-        return {clique: found[clique] for clique in self._cliques}
+                found[clique] = _margin(beliefs[node], self._nodes[node], clique)
+        return {clique: found[clique] for clique in self._cliques}, log_partition
 
     def draw(
         self, potentials: Mapping[Clique, np.ndarray], num: int, random: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """Draws rows, node by node down the tree, at evenly spaced heights; codes by column."""
-        beliefs, rows = self.beliefs(potentials), {}
+        (beliefs, _), rows = self.beliefs(potentials), {}
         for place in self._downwards():
             node = self._nodes[place]
             known = [name for name in node if name in rows]
@@ -213,12 +261,6 @@ def _wanted(statistics: Statistics) -> dict[Clique, tuple[np.ndarray, np.ndarray
         else:
             found[clique] = marginal.counts, precision
     return found
-
-
-def _loss(
-    answers: Mapping[Clique, np.ndarray], wanted: Mapping[Clique, tuple[np.ndarray, np.ndarray]]
-) -> float:
-    return 0.5 * sum(float(((answers[c] - means) ** 2 * p).sum()) for c, (means, p) in wanted.items())
 
 
 def _library_domain(domain: Domain) -> Any:

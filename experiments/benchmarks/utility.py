@@ -9,17 +9,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dpsynth.data.datasets import DataConfig, load_schema
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 from experiments.benchmarks.harness import Figure, checked_names
 from experiments.benchmarks.utility_peers import PEERS, peer_table, python_of
 
 _METRICS = {
     "tstr_auc_boosting": "auc",
+    "tstr_r2_boosting": "r2",
     "tv_1way": "tv_1way",
     "tv_2way": "tv_2way",
     "tv_3way_target": "tv_3way",
@@ -55,8 +57,10 @@ class Settings:
 
     Args:
       name: of the suite.
-      data: a choice of conf/data that has a target; of sequences, their own figures are measured as well.
+      data: a choice of conf/data; csv for a table of one's own. Of sequences, their own figures are measured
+        as well.
       path: a local file of it.
+      schema: of that file; None takes the one that comes along.
       generators: methods to compare.
       epsilons: declared budgets.
       peers: PACKAGE/METHOD of other packages; those without privacy are run once, for no budget.
@@ -74,6 +78,7 @@ class Settings:
     name: str = "utility"
     data: str = "adult"
     path: str | None = None
+    schema: str | None = None
     generators: tuple[str, ...] = (
         "independent",
         "gaussian_copula",
@@ -99,8 +104,18 @@ class Settings:
     def __post_init__(self):
         unknown = [name for name in self.peers if name not in PEERS]
         problems = [Problem("peers", f"{name!r} is not a peer.", nearest(name, PEERS)) for name in unknown]
+        try:
+            load_schema(self.table)
+        except InvalidInput as error:
+            problems += [replace(p, where=p.where.removeprefix("data.")) for p in error.problems]
         if problems:
             raise InvalidInput("suite", problems)
+
+    @property
+    def table(self) -> DataConfig:
+        """Which table, and what is declared about it."""
+        declared = self.schema or (None if self.data == "csv" else f"schemas/{self.data}.yaml")
+        return DataConfig(name=self.data, path=self.path, schema=declared)
 
 
 def checked_rows(rows: Any) -> tuple[str, ...]:
@@ -112,12 +127,11 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     """Runs every point; yields its figures: mean and interval over the noise draws."""
     import torch
 
-    from dpsynth.data.datasets import DataConfig, load
+    from dpsynth.data import datasets
     from dpsynth.data.split import split
 
     torch.set_num_threads(settings.threads)
-    config = DataConfig(name=settings.data, path=settings.path, schema=f"schemas/{settings.data}.yaml")
-    frame, schema = load(config)
+    frame, schema = datasets.load(settings.table)
     train, test = split(frame, schema, settings.holdout_share, seed=0)
     kept, told = _kept(settings.keep), set()
     for arm, epsilon in _points(settings):
@@ -206,6 +220,8 @@ def _key(arm: Arm, epsilon: float, draw: int, settings: Settings) -> str:
         "delta": settings.delta,
         "steps": settings.steps,
     }
+    if settings.data == "csv":
+        facts |= {"path": settings.path, "schema": settings.schema}
     return json.dumps(
         facts | {"data": settings.data, "holdout_share": settings.holdout_share}, sort_keys=True
     )

@@ -43,7 +43,7 @@ OPEN_SEQUENCES = replace(OPEN_SEQUENCES, num_units=None)  # bought too
 SHORT = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 2_000, "private_batch_size": 16}
 SHORT |= {"adversarial_weight": 1.0}  # of critics, which read units
 SHORT |= {"attribute_num_units": 16, "feature_num_units": 16, "private_discriminator_num_units": 16}
-SHORT |= {"rounds": 2, "steps": 2, "final_steps": 2}
+SHORT |= {"rounds": 2, "iterations": 2}
 
 
 def recipe(name: str, **more) -> pipeline.Recipe:

@@ -80,3 +80,10 @@ def test_peers_are_known_by_name():
     ] == math.inf
     with pytest.raises(InvalidInput, match="dpmm/mst"):
         utility.Settings(peers=("dpmm/mts",))
+
+
+def test_a_table_of_ones_own_is_asked_for_by_name(tmp_path):
+    with pytest.raises(InvalidInput, match=r"(?s)path: Is not given.*schema: Is not given"):
+        utility.Settings(data="csv")
+    with pytest.raises(InvalidInput, match="path: No file"):
+        utility.Settings(data="hi", path=str(tmp_path / "absent.csv"))

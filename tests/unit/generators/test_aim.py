@@ -17,7 +17,7 @@ from dpsynth.data.schema import Categorical, Integer, Schema
 from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.data.table import PrivateTable
 from dpsynth.generators import aim
-from dpsynth.generators.random_field import Field
+from dpsynth.generators.random_field import Field, JunctionTree
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.verify import verify
 
@@ -92,7 +92,23 @@ def test_the_field_answers_as_brute_force_does():
         assert np.allclose(field.answer(clique), expected, atol=1e-6)
 
 
-def test_mirror_descent_comes_to_answers_that_are_consistent():
+def test_the_tree_knows_the_sum_of_the_field():
+    statistics = bought(("age", "town"), ("town", "pet"))
+    sizes = dict(zip(statistics.domain.names, statistics.domain.sizes))
+    random = np.random.default_rng(0)
+    cliques = (("age", "town"), ("town", "pet"), ("pet",))
+    potentials = {c: random.standard_normal([sizes[name] for name in c]) for c in cliques}
+    columns = [sizes[name] for name in sizes]
+    joint = np.zeros(columns)
+    for cell in itertools.product(*(range(size) for size in columns)):
+        place = dict(zip(sizes, cell))
+        joint[cell] = sum(values[tuple(place[n] for n in c)] for c, values in potentials.items())
+    tree = JunctionTree(statistics.domain, cliques)
+    _, found = tree.infer(potentials)
+    assert found == pytest.approx(float(np.log(np.exp(joint).sum())), abs=1e-9)
+
+
+def test_the_fit_comes_to_answers_that_are_consistent():
     statistics = bought(("age", "town"), ("town", "pet"))
     field = Field(statistics.domain)
     field.fit(statistics, 400)
@@ -129,7 +145,7 @@ def test_candidates_are_weighted_by_what_they_share_with_the_workload():
 def test_a_run_keeps_its_budget_finds_the_strongest_pair_and_verifies(tmp_path):
     recipe = pipeline.Recipe(
         generator="aim",
-        settings=aim.Config(rounds=2, choices=1, steps=20, final_steps=50),
+        settings=aim.Config(rounds=2, choices=1, iterations=20),
         privacy=PrivacyConfig(epsilon=20.0, delta=1e-4),
         training=TrainingConfig(),
     )
