@@ -138,6 +138,7 @@ class MultirunConfig(_Checked):
       n_eval: runs per world that are judged.
       alpha: error rate of the verdict and of the bounds.
       jobs: processes.
+      backend: `joblib` on this machine, or `ray` here or on the cluster of `RAY_ADDRESS`.
       seed: public: seeds of the models (never of the noise) and of the distinguisher.
       scores: file for every target's score and membership, private; null writes none.
     """
@@ -146,5 +147,6 @@ class MultirunConfig(_Checked):
     n_eval: int = 100
     alpha: float = 0.05
     jobs: int = 2
+    backend: Literal["joblib", "ray"] = "joblib"
     seed: int = 0
     scores: str | None = None

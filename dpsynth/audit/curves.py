@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.plan import TrainingPlan
 
 _BINS = 40
+_SHARE = 0.25  # of targets called member where no plan says what shows most
 _IDEAL = 4000  # simulated canaries per world behind a claimed density
 
 
@@ -24,13 +25,15 @@ def roc_points(scores_in: np.ndarray, scores_out: np.ndarray, most: int = 200) -
 
 
 def densities(
-    scores_in: np.ndarray, scores_out: np.ndarray, ideal_in: np.ndarray, ideal_out: np.ndarray
-) -> dict[str, list[float]]:
-    """Returns histograms of canaries trained on and left out, and of both as the plan would have them.
+    scores_in: np.ndarray, scores_out: np.ndarray, ideal: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Returns histograms of targets trained on and left out, and of both as the plan would have them.
 
-    Canaries of the white-box audit are made up, so their scores are nobody's.
+    Args:
+      ideal: scores simulated under the plan; None where the claim says nothing of these scores.
     """
-    parts = {"in": scores_in, "out": scores_out, "claimed in": ideal_in, "claimed out": ideal_out}
+    parts = {"in": scores_in, "out": scores_out}
+    parts |= {} if ideal is None else dict(zip(("claimed in", "claimed out"), ideal))
     ends = np.quantile(np.concatenate(list(parts.values())), [0.001, 0.999])
     edges = np.linspace(*(ends + [-1e-9, 1e-9]), _BINS + 1)
     heights = {key: np.histogram(np.clip(x, *ends), edges, density=True)[0] for key, x in parts.items()}
@@ -60,14 +63,16 @@ def step_score(sums: np.ndarray, sample_rate: float, noise_multiplier: float) ->
 def convergence(
     scores: np.ndarray, included: np.ndarray, *, delta: float, alpha: float, k_share: float, share: float
 ) -> dict[str, list[Any]]:
-    """Returns what fewer canaries would have shown: AUC with its interval and bounds, for prefixes.
+    """Returns what fewer targets would have shown: AUC with its interval and bounds, for prefixes.
 
-    Canaries are exchangeable, so the first m of them are as good as any m.
+    Canaries and runs of a game are exchangeable, so the first m of them are as good as any m; other targets
+    must come in an order drawn by chance.
 
     Args:
       k_share: of one-run guesses. share: of canaries called member behind a threshold.
     """
     sizes = sorted({m for m in (50, 100, 200, 500, 1000, 2000, 5000) if m < len(scores)} | {len(scores)})
+    sizes = [m for m in sizes if min(included[:m].sum(), (~included[:m]).sum()) > 1]
     out: dict[str, list[Any]] = {"m": sizes, "auc": [], "auc_lo": [], "auc_hi": [], "f_dp": [], "gdp": []}
     for m in sizes:
         rng, mine, where = np.random.default_rng(m), scores[:m], included[:m]
@@ -80,3 +85,15 @@ def convergence(
         out["f_dp"].append(eps_f_dp(guesses, delta=delta, alpha=alpha).value)
         out["gdp"].append(bounds.eps_gdp(errors, delta=delta, alpha=alpha).value)
     return out
+
+
+def of_attack(
+    scores: np.ndarray, included: np.ndarray, *, delta: float, alpha: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Returns densities and convergence of one attack, over targets in an order drawn by chance."""
+    order = rng.permutation(len(scores))
+    settings = {"delta": delta, "alpha": alpha, "k_share": _SHARE, "share": _SHARE}
+    return {
+        "density": densities(scores[included], scores[~included]),
+        "convergence": convergence(scores[order], included[order], **settings),
+    }

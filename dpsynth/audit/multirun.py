@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.audit import curves
 from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
 from dpsynth.audit.configs import MultirunConfig
-from dpsynth.audit.curves import roc_points
-from dpsynth.audit.stats import bounds, roc
+from dpsynth.audit.parallel import mapped
+from dpsynth.audit.stats import bounds, common
 from dpsynth.audit.stats.claim import claim_test, power
-from dpsynth.audit.stats.tradeoff import Gaussian, allowed
+from dpsynth.audit.stats.tradeoff import Gaussian, TradeOff, allowed
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, Verdict, decide, score_table
 from dpsynth.errors import InvalidInput, Problem
 
@@ -89,8 +90,6 @@ def audit_multirun(
     Raises:
       InvalidInput: there is no curve to test.
     """
-    from sklearn.utils.parallel import Parallel, delayed
-
     if claim.f is None:
         problem = Problem("claim", "Has no curve to test.", "Give a Claim with f, `eps_delta` for instance.")
         raise InvalidInput("the multirun audit", [problem])
@@ -102,17 +101,14 @@ def audit_multirun(
     def one(seed: int, inside: bool) -> np.ndarray:
         return features(fit_sample(with_unit if inside else without_unit, seed), target)
 
-    # Processes are started afresh, so that no two runs share a stream of noise.
-    seen = np.stack(Parallel(n_jobs=config.jobs)(delayed(one)(s, bool(w)) for s, w in zip(seeds, world)))
+    # Each process draws its own key, so that no two runs share a stream of noise.
+    runs = [(s, bool(w)) for s, w in zip(seeds, world)]
+    seen = np.stack(mapped(one, runs, backend=config.backend, jobs=config.jobs))
     cut = 2 * config.n_train
     learned, scores = _distinguish(seen[:cut], world[:cut], seen[cut:], int(rng.integers(1 << 31)))
     a, b = scores[world[cut:]], scores[~world[cut:]]
     threshold = bounds.split_threshold(learned[world[:cut]], learned[~world[:cut]], alpha=config.alpha)
     errors = bounds.errors_at(a, b, threshold)
-    plain, gdp = (
-        bound(errors, delta=claim.delta, alpha=config.alpha)
-        for bound in (bounds.eps_clopper_pearson, bounds.eps_gdp)
-    )
     test = claim_test(a, b, claim.f, method="auc")
     # A CP bound above the claim rejects it by another statistic; both are tested, at half of alpha each.
     over = (
@@ -122,24 +118,21 @@ def audit_multirun(
     p_value = min(1.0, 2 * test.p_value)
     if over and over > claim.epsilon:
         p_value = min(p_value, config.alpha)
-    other = _alternative(claim) if alternative is None else alternative.f
+    other = _alternative(claim.f) if alternative is None else alternative.f
     caught = power(claim.f, other, len(a), len(b), alpha=config.alpha / 2, rng=rng)
-    verdict, interval = decide(p_value, caught, alpha=config.alpha), roc.auc(a, b).interval()
+    verdict = decide(p_value, caught, alpha=config.alpha)
     statistics = {
-        "auc": interval.value,
-        "auc_lo": interval.lower,
-        "auc_hi": interval.upper,
+        **common.separation(scores, world[cut:], rng=rng),
+        **common.bounds_at(errors, delta=claim.delta, alpha=config.alpha, rng=rng),
         "auc_ceiling": claim.f.auc_ceiling(),
-        "eps_lo_cp": plain.value,
-        "eps_lo_gdp": gdp.value,
-        "eps_max_auditable": plain.ceiling,
         "claim_p": test.p_value,
         "power_sigma_half": caught,
     }
+    best = statistics["eps_lo_cp"]
     return AuditResult(
         kind="multirun",
         verdict=verdict,
-        reason=_reason(verdict, interval, claim, plain.value, caught),
+        reason=_reason(verdict, statistics["auc"], claim, best, caught),
         claim=claim,
         p_value=p_value,
         power=caught,
@@ -154,22 +147,28 @@ def audit_multirun(
         ),
         summary={
             "eps_theory": float("nan") if claim.epsilon is None else claim.epsilon,
-            "eps_lo_best": plain.value,
-            "gap": float("nan") if claim.epsilon is None else claim.epsilon - plain.value,
+            "eps_lo_best": best,
+            "gap": float("nan") if claim.epsilon is None else claim.epsilon - best,
             "claim_p_holm": p_value,
             "n_train_runs": len(seeds),
             "seconds": time.perf_counter() - start,
         },
         params={
             "threat_model": "active",
+            "m": len(scores),
+            "k": errors.true + errors.false,
+            "adjacency": "add_remove",
+            "backend": config.backend,
             "alpha": config.alpha,
             "delta": claim.delta,
             "f_family": claim.family,
             "n_tests": 2,
         },
         curves={
-            "roc": {"distinguisher": roc_points(a, b)},
+            "roc": {"distinguisher": curves.roc_points(a, b)},
             "allowed": allowed(claim.f),
+            "power": _power_curve(claim.f, len(a), len(b), config.alpha / 2, rng),
+            **curves.of_attack(scores, world[cut:], delta=claim.delta, alpha=config.alpha, rng=rng),
         },
         scores=score_table(np.arange(len(scores)), "constructed", world[cut:], {"distinguisher": scores}),
     )
@@ -186,15 +185,21 @@ def _distinguish(train, label, test, seed) -> tuple[np.ndarray, np.ndarray]:
     return learned, forest.predict_proba(test)[:, 1]
 
 
-def _alternative(claim: Claim) -> Gaussian:
-    """Returns GDP with twice the separation that has the claim's AUC ceiling: as by halved noise."""
+def _alternative(f: TradeOff, ratio: float = 2.0) -> Gaussian:
+    """Returns GDP with `ratio` times the separation that has the claim's AUC ceiling: as by halved noise."""
     from scipy.special import ndtri
 
-    return Gaussian(mu=float(2 * np.sqrt(2) * ndtri(min(claim.f.auc_ceiling(), 1 - 1e-9))))
+    return Gaussian(mu=float(ratio * np.sqrt(2) * ndtri(min(f.auc_ceiling(), 1 - 1e-9))))
 
 
-def _reason(verdict: Verdict, interval: roc.Interval, claim: Claim, bound: float, power: float) -> str:
-    head = f"AUC {interval.value:.3f}, ceiling {claim.f.auc_ceiling():.3f}, epsilon >= {bound:.2f}"
+def _power_curve(f: TradeOff, num_in: int, num_out: int, alpha: float, rng) -> dict[str, Any]:
+    ratios = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+    found = [power(f, _alternative(f, r), num_in, num_out, alpha=alpha, rng=rng) for r in ratios]
+    return {"x": ratios, "power": found, "axis": "planned noise over actual noise"}
+
+
+def _reason(verdict: Verdict, auc: float, claim: Claim, bound: float, power: float) -> str:
+    head = f"AUC {auc:.3f}, ceiling {claim.f.auc_ceiling():.3f}, epsilon >= {bound:.2f}"
     return (
         f"{head}." if verdict is Verdict.VIOLATION else f"{head}; doubled separation has power {power:.2f}."
     )

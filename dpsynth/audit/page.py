@@ -34,6 +34,8 @@ _COLUMNS = {
     "eps_lo_auc": "eps >= (AUC)",
     "eps_lo_cp": "eps >= (CP)",
     "eps_lo_gdp": "eps >= (GDP)",
+    "eps_post_q05": "eps, 5 % belief",
+    "eps_post_q95": "95 %",
     "eps_max_auditable": "eps auditable",
 }
 

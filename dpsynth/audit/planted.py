@@ -153,6 +153,7 @@ def leaky_facts(table: pd.DataFrame) -> dict[str, Callable[[], Any]]:
         "scale": lambda: numbers.std().to_numpy(),
         "num_units": lambda: len(table),
         "early_stop": lambda: int(np.abs(numbers.to_numpy(float)).mean() * 1000),
+        "logged_loss": lambda: float(((numbers - numbers.mean()) ** 2).to_numpy().mean()),
     }
 
 
@@ -169,6 +170,27 @@ def _facts(name: str) -> Callable[[bool, int], bool]:
         return bool(invariance.check_invariance(build, table, invariance.worst_neighbours(table)))
 
     return detect
+
+
+def _game(broken: bool, seed: int) -> bool:
+    """Releases a noisy sum as planned; broken, rows are also clipped to the range that was seen."""
+    import pandas as pd
+
+    from dpsynth.audit.multirun import MultirunConfig, audit_multirun, worst_case
+    from dpsynth.audit.stats.tradeoff import gaussian
+
+    f = gaussian(0.27)  # epsilon = 1 at delta = 1e-5
+
+    def fit_sample(table: pd.DataFrame, run: int) -> pd.DataFrame:
+        rng = np.random.default_rng()
+        centre = table["c0"].sum() + rng.normal(0, 1 / f.mu)
+        rows = np.clip(centre / 10 + rng.normal(0, 1, 20), 0.0, table["c0"].max() if broken else 1.0)
+        return pd.DataFrame({"c0": rows})
+
+    config = MultirunConfig(n_train=20, n_eval=40, jobs=1, seed=seed)
+    claim = Claim(epsilon=f.epsilon(1e-5), f=f)
+    result = audit_multirun(fit_sample, *worst_case(16, columns=1), claim=claim, config=config)
+    return result.verdict is Verdict.VIOLATION
 
 
 def _left_behind(write: Callable[[Path, Any], None]) -> Callable[[bool, int], bool]:
@@ -227,8 +249,10 @@ ZOO: tuple[Violation, ...] = (
             "scale",
             "num_units",
             "early_stop",
+            "logged_loss",
         )
     ),
+    Violation(name="min_max_in_rows", detector="multirun", detect=_game, certain=False),
     Violation(name="stored_rows", detector="scan", detect=_left_behind(store_rows)),
     Violation(name="stored_noise_seed", detector="scan", detect=_left_behind(store_noise_seed)),
     Violation(name="stored_count", detector="scan", detect=_left_behind(store_count)),

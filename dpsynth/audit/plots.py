@@ -1,7 +1,8 @@
-"""Figures of an audit, from rates and statistics only: nobody's score is drawn."""
+"""Figures of an audit, from rates, counts and statistics: no single target's score is drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,6 +120,7 @@ _BOUNDS = {
     "eps_lo_auc": ("AUC (assumes rate, steps)", "eps_max_auditable_auc"),
     "eps_lo_cp": ("Clopper-Pearson", "eps_max_auditable"),
     "eps_lo_gdp": ("GDP (assumes GDP)", "eps_max_auditable_gdp"),
+    "eps_post_q05": ("Bayes, 5 % quantile", "eps_max_auditable_post"),
 }
 
 
@@ -159,13 +161,23 @@ def _tested(result: AuditResult) -> float | None:
 
 
 def power_plot(result: AuditResult) -> Figure | None:
-    """Draws the power of the white-box claim test against the factor by which noise is too small."""
+    """Draws the power of the audit's test against how badly the mechanism is broken."""
     import plotly.graph_objects as go
 
+    seen = result.curves.get("power") or _power_by_noise(result.params)
+    if seen is None:
+        return None
+    figure = go.Figure(go.Scatter(x=seen["x"], y=seen["power"], mode="lines+markers", line={"color": SEEN}))
+    figure.add_hline(y=0.8, line={"color": INK, "dash": "dot"}, annotation_text="asked for")
+    figure.update_xaxes(title=seen["axis"]).update_yaxes(title="power", range=[0, 1.02])
+    return figure.update_layout(title="What this audit would have caught", **_LAYOUT)
+
+
+def _power_by_noise(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the power of the white-box claim test against the factor by which noise is too small."""
     from dpsynth.audit.stats.claim import power
     from dpsynth.audit.stats.tradeoff import subsampled_gaussian
 
-    params = result.params
     if not {"noise_multiplier", "sample_rate", "steps", "m"} <= params.keys():
         return None
     half, ratios, rng = int(params["m"]) // 2, (1.0, 1.1, 1.25, 1.5, 2.0), np.random.default_rng(0)
@@ -174,13 +186,11 @@ def power_plot(result: AuditResult) -> Figure | None:
         for r in ratios
     ]
     powers = [power(curves[0], c, half, half, alpha=params["alpha"], rng=rng) for c in curves]
-    figure = go.Figure(go.Scatter(x=ratios, y=powers, mode="lines+markers", line={"color": SEEN}))
-    figure.update_xaxes(title="planned noise over actual noise").update_yaxes(title="power", range=[0, 1.02])
-    return figure.update_layout(title="What this audit would have caught", **_LAYOUT)
+    return {"x": ratios, "power": powers, "axis": "planned noise over actual noise"}
 
 
 def density_plot(result: AuditResult) -> Figure:
-    """Draws the scores of canaries inside and outside, and what the plan makes of them."""
+    """Draws the scores of targets inside and outside, and what the plan makes of them where it says."""
     import plotly.graph_objects as go
 
     density, figure = result.curves["density"], go.Figure()
@@ -192,20 +202,27 @@ def density_plot(result: AuditResult) -> Figure:
             opacity=0.45,
             name=f"trained on: {'yes' if world == 'in' else 'no'}",
         )
-        figure.add_scatter(
-            x=density["centre"],
-            y=density[f"claimed {world}"],
-            line={"color": colour, "shape": "spline"},
-            name="as planned",
-        )
-    figure.update_xaxes(title="score: log likelihood ratio").update_yaxes(title="density")
-    return figure.update_layout(
-        title="Scores of made-up canaries, and as planned", barmode="overlay", bargap=0, **_LAYOUT
-    )
+        if f"claimed {world}" in density:
+            figure.add_scatter(
+                x=density["centre"],
+                y=density[f"claimed {world}"],
+                line={"color": colour, "shape": "spline"},
+                name="as planned",
+            )
+    planned = "claimed in" in density
+    figure.update_xaxes(title="score: log likelihood ratio" if planned else "score")
+    figure.update_yaxes(title="density")
+    what = "Scores of made-up canaries, and as planned" if planned else f"Scores of {_shown(result)}"
+    return figure.update_layout(title=what, barmode="overlay", bargap=0, **_LAYOUT)
+
+
+def _shown(result: AuditResult) -> str:
+    """Names the attack that densities and convergence are of."""
+    return result.curves.get("shown") or " and ".join(result.curves.get("roc") or ["the attack"])
 
 
 def convergence_plot(result: AuditResult) -> Figure:
-    """Draws what fewer canaries would have shown."""
+    """Draws what fewer targets would have shown."""
     from plotly.subplots import make_subplots
 
     seen = result.curves["convergence"]
@@ -222,8 +239,8 @@ def convergence_plot(result: AuditResult) -> Figure:
         figure.add_scatter(x=m, y=seen[key], name=name, line={"color": colour}, row=1, col=2)
     if (claimed := _tested(result)) is not None:
         figure.add_hline(y=claimed, line={"color": INK, "dash": "dot"}, row=1, col=2)
-    figure.update_xaxes(type="log", title="canaries")
-    return figure.update_layout(title="More canaries show more", **_LAYOUT)
+    figure.update_xaxes(type="log", title="targets")
+    return figure.update_layout(title=f"More targets show more: {_shown(result)}", **_LAYOUT)
 
 
 def uniformity_plot(p_values: np.ndarray) -> Figure:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.audit import curves
 from dpsynth.audit.attacks.shadow import shadow_attack
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
 from dpsynth.audit.configs import ReleaseConfig
-from dpsynth.audit.curves import roc_points
 from dpsynth.audit.disclosure import risks
 from dpsynth.audit.inputs import check_tables
-from dpsynth.audit.stats import bounds, roc
+from dpsynth.audit.stats import bounds, common, roc
 from dpsynth.audit.stats.claim import holm, permutation_p
 from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, one_run_p
 from dpsynth.audit.stats.tradeoff import allowed
@@ -74,7 +75,7 @@ def audit_release(
     attacks = [ATTACKS[name] for name in config.attacks if reference is not None or not _needs(ATTACKS[name])]
     if config.shadows:
         attacks.append(shadow_attack(fit_sample, num=config.shadows))
-    findings, tests, curves, scored = [], [], {}, {}
+    findings, tests, rocs, scored = [], [], {}, {}
     for attack in attacks:
         scores = scored[attack.name] = attack.score(world, rng)
         for stratum, mask in chosen.tested.items():
@@ -89,12 +90,16 @@ def audit_release(
             )
             tests += ps
         a, b = scores[included & natural], scores[~included & natural]
-        curves[attack.name] = roc_points(a, b)
+        rocs[attack.name] = curves.roc_points(a, b)
     p_values = np.asarray(tests, float)
     p_value = float(np.nanmin(holm(p_values)))
     valid = not blind.lower > 0.5
-    caught = _power(world, included & natural, natural, claim, len(tests), config, rng)
+    power = partial(_power, world, included & natural, natural, claim, len(tests), config, rng)
+    caught = power(share=config.planted_share, repeats=config.planted_repeats)
     verdict = decide(p_value, caught, alpha=config.alpha, valid=valid)
+    drawn = {"roc": rocs, "power": _power_curve(power, config, caught)}
+    drawn |= {} if claim.f is None else {"allowed": allowed(claim.f)}
+    drawn |= _strongest(findings, scored, natural, included, claim, rng)
     secrets = config.secrets if config.secrets is not None else columns[-1:]
     best = max((f.statistics["eps_lo_onerun_fdp"] for f in findings), default=0.0)
     summary = {
@@ -104,6 +109,7 @@ def audit_release(
         "blind_auc_hi": blind.upper,
         "eps_lo_best": best,
         "power_copies": caught,
+        "n_train_runs": 1 + config.shadows,
         **risks(synthetic, *(targets[m & natural] for m in (included, ~included)), secrets=secrets, rng=rng),
         "seconds": time.perf_counter() - start,
     }
@@ -121,6 +127,8 @@ def audit_release(
         summary=summary,
         params={
             "m": len(targets),
+            "k": int(GUESSES[0][0] * len(targets)),
+            "adjacency": "add_remove",
             "alpha": config.alpha,
             "delta": claim.delta,
             "n_tests": int(np.sum(~np.isnan(p_values))),
@@ -129,7 +137,7 @@ def audit_release(
             "threat_model": ", ".join(sorted({a.threat_model.value for a in attacks})),
             "attacks": [a.name for a in attacks],
         },
-        curves={"roc": curves} | ({} if claim.f is None else {"allowed": allowed(claim.f)}),
+        curves=drawn,
         scores=score_table(chosen.ids, chosen.stratum, included, scored),
     )
 
@@ -152,32 +160,17 @@ def guess_all(scores: np.ndarray, included: np.ndarray, rng: np.random.Generator
 
 def _statistics(scores, included, claim, config, rng) -> tuple[dict[str, float], list[float]]:
     """Returns named statistics and the p-values that enter Holm's correction."""
-    a, b = scores[included], scores[~included]
-    area = roc.auc(a, b)
-    interval = area.interval()
     guesses = guess_all(scores, included, rng)
-    permuted = permutation_p(scores, included, rng=rng, n=1999)
-    ps = [permuted] if claim.f is None else [one_run_p(g, claim.f) for g in guesses]
+    told = common.separation(scores, included, rng=rng, fprs=config.fprs)
+    ps = [told["perm_p"]] if claim.f is None else [one_run_p(g, claim.f) for g in guesses]
     # Three numbers of guesses were tried, so each bound is made at a third of alpha.
     share = config.alpha / max(1, len(guesses))
-    fdp = [eps_f_dp(g, delta=claim.delta, alpha=share) for g in guesses]
-    plain = [eps_steinke(g, delta=claim.delta, alpha=share) for g in guesses]
-    out = {
-        "auc": area.value,
-        "auc_lo": interval.lower,
-        "auc_hi": interval.upper,
-        "advantage": float(np.max(np.subtract(*roc.roc_curve(a, b)[::-1]))),
-        "perm_p": permuted,
-        "eps_lo_onerun": max((x.value for x in plain), default=0.0),
-        "eps_lo_onerun_fdp": max((x.value for x in fdp), default=0.0),
-        "eps_max_auditable": bounds.max_auditable(len(a), len(b), delta=claim.delta)
-        if len(a) and len(b)
-        else 0.0,
-    }
-    for fpr, name in zip(config.fprs, ("1pct", "0p1pct")):
-        at = roc.tpr_at_fpr(a, b, fpr)
-        head = f"tpr_at_fpr_{name}"
-        out |= {head: at.value, f"{head}_lo": at.lower, f"{head}_hi": at.upper}
+    errors = bounds.errors_at_share(scores[included], scores[~included], GUESSES[0][0])
+    out = told | common.bounds_at(errors, delta=claim.delta, alpha=config.alpha, rng=rng)
+    for name, bound in (("onerun", eps_steinke), ("onerun_fdp", eps_f_dp)):
+        found = [bound(g, delta=claim.delta, alpha=share) for g in guesses]
+        out[f"eps_lo_{name}"] = max((x.value for x in found), default=0.0)
+        out[f"eps_max_auditable_{name}"] = max((x.ceiling for x in found), default=0.0)
     if claim.f is not None:
         out["auc_ceiling"] = claim.f.auc_ceiling()
         out["claim_p"] = min(1.0, len(ps) * min(ps)) if ps else float("nan")
@@ -206,7 +199,37 @@ def blind_control(targets: pd.DataFrame, members: np.ndarray, nonmembers: np.nda
     return roc.auc(scores[label], scores[~label]).interval(0.999)
 
 
-def _power(world: World, members: np.ndarray, natural: np.ndarray, claim, num_tests, config, rng) -> float:
+def _strongest(findings, scored, natural, included, claim, rng) -> dict[str, Any]:
+    """Returns densities and convergence of the attack with the highest AUC on everybody."""
+    found = {f.attack: f.statistics["auc"] for f in findings if f.stratum == "random"}
+    if not found:
+        return {}
+    name = max(found, key=found.get)
+    drawn = curves.of_attack(scored[name][natural], included[natural], delta=claim.delta, alpha=0.05, rng=rng)
+    return drawn | {"shown": f"{name}, the strongest of {len(scored)}"}
+
+
+def _power_curve(power: Callable[..., float], config: ReleaseConfig, caught: float) -> dict[str, Any]:
+    """Returns how often copies of fewer and more members would have been caught."""
+    repeats, at = max(1, config.planted_repeats // 2), config.planted_share
+    others = (at / 10, at / 4, at / 2, min(0.99, 2 * at))
+    found = {at: caught} | {share: power(share=share, repeats=repeats) for share in others}
+    shares = sorted(found)
+    return {"x": shares, "power": [found[s] for s in shares], "axis": "share of members copied exactly"}
+
+
+def _power(
+    world: World,
+    members: np.ndarray,
+    natural: np.ndarray,
+    claim,
+    num_tests,
+    config,
+    rng,
+    *,
+    share: float,
+    repeats: int,
+) -> float:
     """Returns how often the audit would have caught exact copies of a share of the members.
 
     Plants on the scores of the nearest-record attack: a copied member lies at distance 0. The other
@@ -214,16 +237,16 @@ def _power(world: World, members: np.ndarray, natural: np.ndarray, claim, num_te
     """
     base, caught = -world.to_synthetic[0][:, 0].astype(float), 0
     level = config.alpha / max(1, num_tests)
-    for _ in range(config.planted_repeats):
+    for _ in range(repeats):
         scores = base.copy()
-        scores[members & (rng.random(len(scores)) < config.planted_share)] = 0.0
+        scores[members & (rng.random(len(scores)) < share)] = 0.0
         scores, coins = scores[natural], members[natural]
         if claim.f is None:
             p_value = permutation_p(scores, coins, rng=rng, n=1999)
         else:
             p_value = min(one_run_p(g, claim.f) for g in guess_all(scores, coins, rng))
         caught += p_value <= level
-    return caught / config.planted_repeats
+    return caught / repeats
 
 
 def _reason(verdict, claim, findings, p_value, power, blind, config) -> str:

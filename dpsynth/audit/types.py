@@ -121,7 +121,7 @@ class AuditResult:
       reason: one sentence for a reader in a hurry.
       alternative: the broken mechanism that `power` speaks of.
       summary: run-level statistics by metric name, without the `audit/` prefix.
-      curves: points for plots; rates only, no scores of single units.
+      curves: points for plots; rates and counts only, no scores of single units.
       scores: id, stratum, attack, score, member of every target as a table; private, in no other output.
     """
 

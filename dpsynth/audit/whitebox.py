@@ -15,7 +15,7 @@ import numpy as np
 
 from dpsynth.audit import curves
 from dpsynth.audit.configs import WhiteboxConfig
-from dpsynth.audit.stats import bounds, roc
+from dpsynth.audit.stats import bounds, common, roc
 from dpsynth.audit.stats.claim import ClaimTest, claim_test, power, smallest_rejected
 from dpsynth.audit.stats.one_run import eps_f_dp, eps_steinke, guess
 from dpsynth.audit.stats.tradeoff import TradeOff, allowed, gaussian, subsampled_gaussian
@@ -189,7 +189,7 @@ def audit_step(
         curves={
             "roc": {"gradient": curves.roc_points(a, b)},
             "allowed": allowed(f),
-            "density": curves.densities(a, b, *ideal),
+            "density": curves.densities(a, b, ideal),
             "convergence": curves.convergence(scores, included, **settings),
         },
         scores=score_table(np.arange(config.m), "constructed", included, {"gradient": scores}),
@@ -232,38 +232,16 @@ def _most_auditable(plan: TrainingPlan, m: int, delta: float, alpha: float) -> f
 
 def _statistics(a, b, scores, included, f, delta, share, config, rng) -> dict[str, float]:
     """Returns every statistic of one trace by its metric name."""
-    alpha = config.alpha
-    interval, k = roc.auc(a, b).interval(), int(config.k_share * len(scores))
+    alpha, k = config.alpha, int(config.k_share * len(scores))
     guesses = guess(scores, included, k, k, rng)
     steinke, fdp = (bound(guesses, delta=delta, alpha=alpha) for bound in (eps_steinke, eps_f_dp))
     errors = bounds.errors_at_share(a, b, share)
-    plain, gdp = (
-        bound(errors, delta=delta, alpha=alpha) for bound in (bounds.eps_clopper_pearson, bounds.eps_gdp)
-    )
-    flawless = bounds.Errors(true=len(a), num_in=len(a), false=0, num_out=len(b))
-    posterior, best = (bounds.eps_posterior(e, delta=delta, rng=rng) for e in (errors, flawless))
-    out = {
-        "auc": interval.value,
-        "auc_lo": interval.lower,
-        "auc_hi": interval.upper,
+    return {
+        **common.separation(scores, included, rng=rng),
+        **common.bounds_at(errors, delta=delta, alpha=alpha, rng=rng),
         "auc_ceiling": f.auc_ceiling(),
-        "eps_lo_cp": plain.value,
-        "eps_lo_gdp": gdp.value,
         "eps_lo_onerun": steinke.value,
         "eps_lo_onerun_fdp": fdp.value,
-        "eps_post_q05": posterior.lower,
-        "eps_post_q95": posterior.upper,
-        "eps_max_auditable": plain.ceiling,
-        "eps_max_auditable_post": best.lower,
-        "eps_max_auditable_gdp": gdp.ceiling,
         "eps_max_auditable_onerun": steinke.ceiling,
         "eps_max_auditable_onerun_fdp": fdp.ceiling,
     }
-    for fpr, name in ((0.01, "1pct"), (0.001, "0p1pct")):
-        at = roc.tpr_at_fpr(a, b, fpr)
-        out |= {
-            f"tpr_at_fpr_{name}": at.value,
-            f"tpr_at_fpr_{name}_lo": at.lower,
-            f"tpr_at_fpr_{name}_hi": at.upper,
-        }
-    return out

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from dpsynth.audit.multirun import MultirunConfig, audit_multirun, features, worst_case
+from dpsynth.audit.parallel import mapped
 from dpsynth.audit.stats.tradeoff import gaussian
 from dpsynth.audit.types import Claim, Verdict
 from dpsynth.errors import InvalidInput
+from tests.support.audit_names import COMMON, PLOTS, titles
 
 CONFIG = MultirunConfig(n_train=60, n_eval=60, jobs=1, alpha=1e-4)  # the sound twin stands at its limit
 CLAIM = Claim(epsilon=4.0, f=gaussian(0.9250))
@@ -50,6 +54,32 @@ def test_processes_give_the_same_kind_of_answer():
     config = MultirunConfig(n_train=20, n_eval=20, jobs=2)
     result = audit_multirun(noisy_mean(0.05), *worst_case(8, columns=1), claim=CLAIM, config=config)
     assert result.verdict is Verdict.VIOLATION
+
+
+@pytest.mark.slow
+def test_ray_tasks_give_the_same_kind_of_answer_and_stop_their_ray():
+    ray = pytest.importorskip("ray")
+    config = MultirunConfig(n_train=20, n_eval=20, jobs=1, backend="ray")
+    result = audit_multirun(noisy_mean(0.05), *worst_case(8, columns=1), claim=CLAIM, config=config)
+    assert result.verdict is Verdict.VIOLATION and result.params["backend"] == "ray"
+    assert not ray.is_initialized()
+
+
+def test_backends_keep_the_order_of_arguments_and_a_missing_ray_is_named(monkeypatch):
+    assert mapped(divmod, [(7, 2), (9, 4)], backend="joblib", jobs=1) == [(3, 1), (2, 1)]
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InvalidInput, match=r"not installed. pip install 'dpsynth\[ray\]'"):
+        mapped(divmod, [(7, 2)], backend="ray", jobs=1)
+
+
+def test_every_statistic_of_the_game_has_its_name():
+    result = audit_multirun(noisy_mean(1.0), *worst_case(8, columns=1), claim=CLAIM, config=CONFIG)
+    (finding,) = result.findings
+    assert COMMON | {"auc_ceiling", "claim_p", "power_sigma_half"} <= finding.statistics.keys()
+    assert {"m", "k", "alpha", "delta", "n_tests", "adjacency", "f_family"} <= result.params.keys()
+    assert titles(result) == PLOTS
+    power = dict(zip(result.curves["power"]["x"], result.curves["power"]["power"]))
+    assert power[2.0] == pytest.approx(result.power, abs=0.02) and power[1.0] <= 1e-4 < power[4.0]
 
 
 def test_features_see_size_extremes_and_rows_near_the_target():

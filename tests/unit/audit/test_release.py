@@ -15,6 +15,7 @@ from dpsynth.audit.stats import roc
 from dpsynth.audit.stats.tradeoff import gaussian
 from dpsynth.audit.types import Claim, Scores, Verdict, decide, worst
 from dpsynth.errors import InvalidInput
+from tests.support.audit_names import COMMON, ONE_RUN, PLOTS, titles
 
 QUICK = ReleaseConfig(attacks=("copy", "nearest_record", "domias"), planted_repeats=4)
 ONE = Claim(epsilon=1.0, f=gaussian(0.2684))
@@ -79,6 +80,12 @@ def test_metrics_follow_the_naming_scheme_and_json_is_strict(tables, tmp_path):
         "audit/seconds",
     ):
         assert np.isfinite(metrics[name]), name
+    for finding in result.findings:
+        assert COMMON | ONE_RUN | {"auc_ceiling", "claim_p"} <= finding.statistics.keys()
+    assert {"m", "k", "alpha", "delta", "n_tests", "adjacency", "f_family"} <= result.params.keys()
+    assert titles(result) == PLOTS and "the strongest of" in result.curves["shown"]
+    power = dict(zip(result.curves["power"]["x"], result.curves["power"]["power"]))
+    assert power[0.1] == result.power and power[0.01] < power[0.2] == 1.0
     result.dump(tmp_path / "audit.json")
     read = json.loads((tmp_path / "audit.json").read_text())
     assert read["verdict"] == "CONSISTENT" and read["visibility"] == "internal"

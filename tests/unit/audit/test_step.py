@@ -20,6 +20,7 @@ from dpsynth.audit.trace import trace_scores
 from dpsynth.audit.types import Claim, Verdict
 from dpsynth.audit.units import ESTIMATORS, kept, told_of_training
 from dpsynth.audit.whitebox import WhiteboxConfig, audit_step, audit_whitebox, auditable, curve_of
+from tests.support.audit_names import COMMON, ONE_RUN, PLOTS, titles
 
 torch.set_num_threads(1)
 
@@ -39,6 +40,7 @@ def test_bounds_at_epsilon_8_reach_their_goals():
     runs = [
         audit_whitebox(example_plan(), config=WhiteboxConfig(seed=s)).findings[0].statistics for s in range(5)
     ]
+    assert COMMON | ONE_RUN | {"auc_ceiling", "claim_p", "power_sigma_half"} <= runs[0].keys()
     middle = {k: np.median([r[k] for r in runs]) for k in runs[0]}
     assert middle["eps_lo_onerun_fdp"] >= 2.5 and sorted(r["eps_lo_gdp"] for r in runs)[1] >= 3.0
     assert abs(middle["auc"] - middle["auc_ceiling"]) <= 0.03
@@ -56,6 +58,7 @@ def test_step_audited_under_a_claim_of_its_own_is_drawn_against_that_and_told_in
 
     plan = replace(example_plan(2.0), sample_rate=0.01, steps=500)
     result = audit_whitebox(plan, config=WhiteboxConfig(m=400, alpha=1e-4))
+    assert titles(result) == PLOTS
     step, whole = result.summary["eps_theory_step"], result.summary["eps_theory"]
     assert result.claim.epsilon == step > 5 * whole and result.summary["eps_lo_best"] < whole * 1.01
     assert result.summary["eps_lo_best"] > 0.4 * whole  # of 12 seeds 0.58 to 0.78 at 1e-4
