@@ -27,6 +27,7 @@ class Field:
     def __init__(self, domain: Domain):
         self._domain = domain
         self.potentials: dict[Clique, np.ndarray] = {}
+        self._loosest = 0  # of `_STIFFNESS`, so far
         self._answers: dict[Clique, np.ndarray] = {}
 
     def size_with(self, clique: Clique) -> float:
@@ -58,20 +59,34 @@ class Field:
         targets = parts.flat({c: means / total for c, (means, _) in wanted.items()})
         variances = parts.flat({c: 1.0 / (precision * total**2) for c, (_, precision) in wanted.items()})
         theta = parts.flat({c: self.potentials.get(c, np.zeros(shape)) for c, shape in parts.shapes.items()})
-        best = np.inf
+        best, seen = np.inf, np.inf
 
         def dual(point: np.ndarray, scale: np.ndarray, ridges: np.ndarray) -> tuple[float, np.ndarray]:
             theta = point * scale
             shares, log_partition = tree.infer(parts.split(theta))
+            residuals = parts.flat(shares) - targets
+            nonlocal seen
+            seen = float((residuals**2 / variances).mean())
             value = log_partition - theta @ targets + 0.5 * float((ridges * theta**2).sum())
-            return value, (parts.flat(shares) - targets + ridges * theta) * scale
+            return value, (residuals + ridges * theta) * scale
 
-        for stiffness in _STIFFNESS:
-            ridges = stiffness * total * variances
+        def enough(_: np.ndarray) -> None:
+            if seen <= _CHANCE:
+                raise StopIteration
+
+        for place in range(self._loosest, len(_STIFFNESS)):
+            self._loosest = place
+            ridges = _STIFFNESS[place] * total * variances
             scale = (np.maximum(targets, 0.0) + variances**0.5 + ridges) ** -0.5
             options = {"maxiter": iterations, "maxcor": 12, "ftol": 0.0}
             found = minimize(
-                dual, theta / scale, args=(scale, ridges), jac=True, method="L-BFGS-B", options=options
+                dual,
+                theta / scale,
+                args=(scale, ridges),
+                jac=True,
+                method="L-BFGS-B",
+                options=options,
+                callback=enough,
             )
             theta = found.x * scale
             answers, _ = tree.infer(parts.split(theta))
