@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,11 @@ from omegaconf import DictConfig
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from experiments import audit_scores
-from experiments.audit_material import Material, gather, targets
-from experiments.audit_request import AuditRequest, checked, knows_its_rows, settings
+from experiments.audit_material import Material, again, gather, targets
+from experiments.audit_request import AuditRequest, checked, settings
 from experiments.command_line import run
-from experiments.real_rows import CONFIG
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from dpsynth.audit.types import AuditResult
 
 
@@ -55,7 +52,8 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
         result = audit_release(
             **targets(request, material, config.seed),
             claim=material.claim,
-            fit_sample=again(request, material) if config.shadows else None,
+            model=material.model,
+            fit_sample=again(request, material.schema) if config.shadows else None,
             config=config,
         )
     except InvalidInput as error:
@@ -64,21 +62,6 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
         raise InvalidInput(error.subject, _of_reference(error.problems)) from None
     coins = {} if material.canary_plan is None else {"plan_sha256": material.canary_plan}
     return replace(result, params={**result.params, **coins})
-
-
-def again(request: AuditRequest, material: Material) -> Callable[[pd.DataFrame, int], pd.DataFrame] | None:
-    """Returns the method of the run that made the release; None where it is unknown or has entities."""
-    if not knows_its_rows(request) or material.schema.unit.column is not None:
-        return None
-    import yaml
-
-    from dpsynth.config import parse
-    from experiments.audit_game import fitter
-    from experiments.train import recipe_of
-
-    path = Path(request.release).resolve().parent / CONFIG
-    config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return fitter(material.schema, recipe_of(config))
 
 
 def _of_reference(problems: Sequence[Problem]) -> list[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.errors import InvalidInput, Problem
 from experiments import coins
 from experiments.audit_request import AuditRequest, knows_its_rows
-from experiments.real_rows import rows_of_run
+from experiments.real_rows import CONFIG, rows_of_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.audit.types import Claim
+    from dpsynth.data.schema import Schema
+    from dpsynth.privacy.release import Release
 
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".gz")
 
@@ -42,6 +46,7 @@ class Material:
     Args:
       tables: members, nonmembers and reference, where they are known.
       train: all rows that were trained on, where they are known.
+      model: the released generator, where a network makes its rows.
       canary_plan: hash of the coins that decided who is a member.
       strata: of members, then nonmembers, where coins decided.
     """
@@ -52,6 +57,7 @@ class Material:
     events: tuple = ()
     schema: Any = None
     recipe: Any = None
+    model: Any = None
     tables: dict[str, pd.DataFrame]
     train: pd.DataFrame | None = None
     canary_plan: str | None = None
@@ -80,6 +86,7 @@ def gather(request: AuditRequest) -> Material:
             schema=schema,
             tables={k: read(v) for k, v in given.items()},
         )
+    from dpsynth.audit.attacks.model import ReleasedModel
     from dpsynth.privacy.plan import TrainingPlan
     from dpsynth.privacy.release import Release
 
@@ -104,11 +111,37 @@ def gather(request: AuditRequest) -> Material:
         events=tuple(charged_events(release.ledger)),
         schema=release.schema,
         recipe=release.generator,
+        model=ReleasedModel.of(release) if request.kind in ("release", "full") else None,
         tables=tables,
         train=train,
         canary_plan=digest,
         strata=strata,
     )
+
+
+def again(request: AuditRequest, schema: Schema) -> Callable[[pd.DataFrame, int], Release] | None:
+    """Returns the method of the run that made the release; None where it is unknown or has entities.
+
+    It is the whole pipeline with fresh noise in every call, and the run's own public seed: an attacker starts
+    from the same networks and latents.
+    """
+    if not knows_its_rows(request) or schema.unit.column is not None:
+        return None
+    import yaml
+
+    from dpsynth import pipeline
+    from dpsynth.config import parse
+    from dpsynth.data.table import PrivateTable
+    from experiments.train import recipe_of
+
+    path = Path(request.release).resolve().parent / CONFIG
+    recipe = recipe_of(parse(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+    def fit(table: pd.DataFrame, shadow: int) -> Release:
+        with tempfile.TemporaryDirectory() as folder:
+            return pipeline.run(PrivateTable(table, schema), recipe, folder).release
+
+    return fit
 
 
 def targets(request: AuditRequest, material: Material, seed: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class ReleaseConfig(_Checked):
     """How a release is attacked (conf/audit/release.yaml).
 
     Args:
-      attacks: names; those that need a reference are skipped without one.
+      attacks: names; those that need a reference, or the released weights, are left out without them.
       max_targets: members and non-members together, drawn at random beyond that.
       max_rows: synthetic and reference rows that attacks look at, each.
       vulnerable_share: of the targets, most isolated first, in the stratum `vulnerable`.
@@ -96,7 +96,8 @@ class ReleaseConfig(_Checked):
       alpha: error rate of the verdict.
       planted_share: of members copied exactly in the named alternative of the power statement.
       planted_repeats: plantings behind that statement.
-      shadows: releases of the same method behind the attack `lira`, 32 or more; 0 leaves it out.
+      shadows: releases of the same method behind the attacks `lira`, `rmia` and `shadow_features`, 32 or
+        more; 0 leaves them out.
       secrets: columns whose values are inferred from the others; null takes the last column.
       seed: public.
       scores: file for every target's score and membership, private; null writes none.
@@ -114,6 +115,9 @@ class ReleaseConfig(_Checked):
         "domias",
         "gen_lra",
         "classifier",
+        "queries",
+        "likelihood",
+        "inversion",
     )
     max_targets: int = 2000
     max_rows: int = 10_000

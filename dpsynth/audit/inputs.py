@@ -21,9 +21,19 @@ MIN_TARGETS = 50
 
 
 def check_tables(
-    synthetic, members, nonmembers, reference, config: ReleaseConfig, *, can_fit: bool = False
+    synthetic,
+    members,
+    nonmembers,
+    reference,
+    config: ReleaseConfig,
+    *,
+    can_fit: bool = False,
+    has_model: bool = False,
 ) -> None:
-    """Refuses tables that cannot be attacked, with every problem at once."""
+    """Refuses tables that cannot be attacked, with every problem at once.
+
+    Attacks that need what is not there are left out, as long as one is left.
+    """
     problems: list[Problem] = []
     named = {"members": members, "nonmembers": nonmembers}
     named |= {} if reference is None else {"reference": reference}
@@ -51,6 +61,14 @@ def check_tables(
     unknown = [a for a in config.attacks if a not in ATTACKS]
     if unknown:
         problems.append(Problem("audit.attacks", f"Unknown: {unknown}.", f"Choose from {sorted(ATTACKS)}."))
+    lacks = {
+        ATTACKS[a].lacks(reference=reference is not None, model=has_model)
+        for a in config.attacks
+        if a in ATTACKS
+    }
+    if not unknown and None not in lacks and not config.shadows:
+        rule = f"None of {list(config.attacks)} can run without {' and '.join(sorted(lacks))}."
+        problems.append(Problem("audit.attacks", rule, "Give it, or add attacks on rows: copy, density."))
     if (
         config.require_fpr is not None
         and min(len(nonmembers), config.max_targets // 2) < 10 / config.require_fpr

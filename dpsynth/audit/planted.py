@@ -30,6 +30,8 @@ from dpsynth.audit.types import Claim, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsynth.audit.attacks.model import ReleasedModel
+
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
@@ -85,6 +87,63 @@ def _copies(share: float) -> Callable[[bool, int], bool]:
         return result.verdict is Verdict.VIOLATION
 
     return detect
+
+
+def memorising_model(rows: pd.DataFrame, cutter: pd.DataFrame, *, seed: int) -> ReleasedModel:
+    """Returns a network that has learned rows by heart: latents near a row's key bring it back.
+
+    Args:
+      cutter: table at whose quantiles numbers are cut into cells; not the rows themselves.
+    """
+    import torch
+
+    from dpsynth.audit.attacks.model import ReleasedModel
+    from dpsynth.audit.attacks.queries import cells
+    from dpsynth.data.encoding import Layout, Segment
+    from dpsynth.generators.latent import LatentModel
+    from dpsynth.generators.nn import Segments
+
+    cuts, noise = 8, 32
+
+    def encode(table: pd.DataFrame) -> np.ndarray:
+        return cells([table[cutter.columns]], cutter, cuts)[0].astype(np.float32)
+
+    size = cuts + 2  # cells of missing and of unseen values
+    parts = (
+        Segment(column=c, kind="onehot", size=size, start=size * i) for i, c in enumerate(cutter.columns)
+    )
+    segments = Segments(Layout(tuple(parts)))
+    memory = segments.expand(torch.from_numpy(encode(rows)))
+    keys = torch.randn(len(rows), noise, generator=torch.Generator().manual_seed(seed))
+    latent = LatentModel(
+        segments=segments,
+        draw=lambda num, draw: torch.randn(num, noise, generator=draw),
+        logits=lambda inputs: (torch.softmax(inputs @ keys.T, dim=1) @ memory + 1e-3).log(),
+        num_noise=noise,
+    )
+    return ReleasedModel(encode=encode, latent=latent)
+
+
+def _memorised(broken: bool, seed: int) -> bool:
+    """The rows are nobody's in both cases; only the network knows the members."""
+    from dpsynth.audit.release import ReleaseConfig, audit_release
+    from dpsynth.audit.stats.tradeoff import gaussian
+
+    rng = np.random.default_rng([seed, 2])
+    members, others, synthetic, reference, strangers = (
+        population(n, rng) for n in (500, 500, 1000, 1000, 500)
+    )
+    f = gaussian(0.27)  # epsilon = 1 at delta = 1e-5
+    result = audit_release(
+        synthetic,
+        members,
+        others,
+        reference=reference,
+        claim=Claim(epsilon=f.epsilon(1e-5), f=f),
+        model=memorising_model(members if broken else strangers, reference, seed=seed),
+        config=ReleaseConfig(attacks=("likelihood", "inversion"), planted_repeats=1, seed=seed),
+    )
+    return result.verdict is Verdict.VIOLATION
 
 
 def _whitebox(
@@ -229,6 +288,7 @@ ZOO: tuple[Violation, ...] = (
         Violation(name=f"copies_{share:.0%}", detector="release", detect=_copies(share), certain=share >= 0.1)
         for share in (1.0, 0.1, 0.01)
     ),
+    Violation(name="memorised_rows", detector="release", detect=_memorised),
     *(
         Violation(name=name, detector="whitebox", detect=_whitebox(BREAKS[name]), certain=False)
         for name in BREAKS

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsynth.audit import curves
-from dpsynth.audit.attacks.shadow import shadow_attack
+from dpsynth.audit.attacks.shadow import shadow_attacks
 from dpsynth.audit.attacks.space import World
-from dpsynth.audit.attacks.suite import ATTACKS, Attack
+from dpsynth.audit.attacks.suite import ATTACKS
 from dpsynth.audit.configs import ReleaseConfig
 from dpsynth.audit.disclosure import risks
 from dpsynth.audit.inputs import check_tables
@@ -31,6 +31,9 @@ from dpsynth.audit.types import AuditResult, Claim, Finding, decide, score_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsynth.audit.attacks.model import ReleasedModel
+    from dpsynth.privacy.release import Release
+
 # Shares of the targets called member and called non-member: broad, one-sided, and a few certain ones.
 GUESSES = ((0.25, 0.25), (0.05, 0.0), (0.01, 0.0))
 
@@ -43,7 +46,8 @@ def audit_release(
     reference: pd.DataFrame | None = None,
     claim: Claim = Claim(),  # noqa: B008 - frozen
     strata: np.ndarray | None = None,
-    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame] | None = None,
+    model: ReleasedModel | None = None,
+    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame | Release] | None = None,
     config: ReleaseConfig = ReleaseConfig(),  # noqa: B008 - frozen
 ) -> AuditResult:
     """Attacks `synthetic` and judges the claim.
@@ -58,12 +62,14 @@ def audit_release(
       reference: rows disjoint from both, the attacker's own sample.
       strata: of members, then of non-members: `random`, `vulnerable` or `constructed`, as a canary plan has
         it. The most isolated targets are the vulnerable ones when None.
-      fit_sample: (table, seed) -> released table, the method that is attacked; for `shadows` alone.
+      model: the released generator; adds the attacks on weights.
+      fit_sample: (table, seed) -> release, or its table: the method that is attacked; for `shadows` alone.
     Raises:
       InvalidInput: tables cannot be attacked; lists every problem.
     """
     start, rng = time.perf_counter(), np.random.default_rng(config.seed)
-    check_tables(synthetic, members, nonmembers, reference, config, can_fit=fit_sample is not None)
+    given = {"can_fit": fit_sample is not None, "has_model": model is not None}
+    check_tables(synthetic, members, nonmembers, reference, config, **given)
     columns = [c for c in synthetic.columns if c in members.columns]
     synthetic = _thin(synthetic[columns], config.max_rows, rng)
     reference = None if reference is None else _thin(reference[columns], config.max_rows, rng)
@@ -71,10 +77,11 @@ def audit_release(
     targets, included, natural = chosen.table, chosen.included, chosen.random
     blind = blind_control(targets, included & natural, ~included & natural, rng)
 
-    world = World.of(targets, synthetic, reference)
-    attacks = [ATTACKS[name] for name in config.attacks if reference is not None or not _needs(ATTACKS[name])]
+    world = World.of(targets, synthetic, reference, model)
+    held = {"reference": reference is not None, "model": model is not None}
+    attacks = [ATTACKS[name] for name in config.attacks if ATTACKS[name].lacks(**held) is None]
     if config.shadows:
-        attacks.append(shadow_attack(fit_sample, num=config.shadows))
+        attacks += shadow_attacks(fit_sample, num=config.shadows, model=model is not None)
     findings, tests, rocs, scored = [], [], {}, {}
     for attack in attacks:
         scores = scored[attack.name] = attack.score(world, rng)
@@ -140,10 +147,6 @@ def audit_release(
         curves=drawn,
         scores=score_table(chosen.ids, chosen.stratum, included, scored),
     )
-
-
-def _needs(attack: Attack) -> bool:
-    return attack.threat_model.value == "data_ref"
 
 
 def _thin(table: pd.DataFrame, most: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from dpsynth.data.questions import Proposal, Rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput, Problem, nearest
+
+if TYPE_CHECKING:
+    from dpsynth.generators.latent import LatentModel
 
 _METHOD = re.compile(r"^class Generator(\((?!Protocol)[\w, ]+\))?:", re.MULTILINE)
 _ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
@@ -83,6 +86,14 @@ class Generator(Protocol):
         ...
 
     def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Latent(Protocol):
+    """What a method has besides, where a network makes its rows, so that audits can attack its weights."""
+
+    def latent_model(self) -> LatentModel:
+        """The released network: a function of `state`, public settings and bought statistics."""
+        ...
 
 
 class Adaptive(Protocol):

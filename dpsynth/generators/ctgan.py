@@ -17,7 +17,8 @@ from dpsynth.generators.anchor import AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
 from dpsynth.generators.conditions import Conditions, bought_frequencies
 from dpsynth.generators.ctgan_objective import PlainObjective, Players, PrivateObjective
-from dpsynth.generators.nn import Segments, mlp
+from dpsynth.generators.latent import LatentModel
+from dpsynth.generators.nn import Segments, mlp, normal
 from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 
 
@@ -278,6 +279,16 @@ class Generator(Pairwise):
         choice = self.players.choose(num, draw, training=False)
         self.network.train()
         return self.players.segments.soft(self.players.logits(num, choice, draw))
+
+    def latent_model(self) -> LatentModel:
+        """The generator with conditions by frequency, for an attacker on weights."""
+        players, width = self.players, self.players.embedding
+        self.network.eval()
+
+        def inputs(num: int, draw: torch.Generator) -> Tensor:
+            return players.join(normal((num, width), draw), players.choose(num, draw, training=False))
+
+        return LatentModel(segments=players.segments, draw=inputs, logits=self.network, num_noise=width)
 
     def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         """Draws rows; conditions on categories go into the conditional vector, one of them per row."""

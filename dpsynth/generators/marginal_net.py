@@ -16,6 +16,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.generators.anchor import Anchor, AnchorSettings, fit_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.latent import LatentModel
 from dpsynth.generators.nn import Segments, normal
 from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 
@@ -140,14 +141,27 @@ class Generator(Pairwise):
 
     def soft_rows(self, num: int, draw: torch.Generator) -> Tensor:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the network."""
-        return self.segments.soft(self.network(normal((num, self.config.embedding_dim), draw)))
+        return self.segments.soft(self.network(self.latents(num, draw)))
+
+    def latents(self, num: int, draw: torch.Generator) -> Tensor:
+        return normal((num, self.config.embedding_dim), draw)
+
+    def latent_model(self) -> LatentModel:
+        """The network, for an attacker on weights."""
+        self.network.eval()
+        return LatentModel(
+            segments=self.segments,
+            draw=self.latents,
+            logits=self.network,
+            num_noise=self.config.embedding_dim,
+        )
 
     def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)
 
         @torch.no_grad()
         def batch(size: int) -> np.ndarray:
-            logits = self.network(normal((size, self.config.embedding_dim), draw))
+            logits = self.network(self.latents(size, draw))
             return self.segments.draw_rows(logits, draw).cpu().numpy()
 
         return collect_rows(

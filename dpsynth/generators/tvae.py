@@ -15,6 +15,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.generators.anchor import Anchoring, AnchorSettings, fit_anchor, make_anchor
 from dpsynth.generators.base import check_settings, collect_rows, public_draw, seeded
+from dpsynth.generators.latent import LatentModel
 from dpsynth.generators.nn import PerUnitParameter, Segments, mlp, normal
 from dpsynth.generators.pairwise import Pairwise, ReleasedRows
 from dpsynth.generators.tvae_objective import Objective, PlainObjective
@@ -250,6 +251,18 @@ class Generator(Pairwise):
     def soft_rows(self, num: int, draw: torch.Generator) -> Tensor:
         """Cell probabilities of `num` generated rows, [num, width], with gradients to the decoder."""
         return self.segments.soft(self.decoder(self.latents(num, draw)))
+
+    def latent_model(self) -> LatentModel:
+        """The decoder, for an attacker on weights."""
+        self.network.eval()
+        stddev = None if self.decoder.stddev is None else self.decoder.stddev.parameter.detach()
+        return LatentModel(
+            segments=self.segments,
+            draw=self.latents,
+            logits=self.decoder,
+            num_noise=self._widths.embedding,
+            stddev=stddev,
+        )
 
     def _draw(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         draw = public_draw(seed, self.segments.starts.device)

@@ -15,6 +15,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
+
+    from dpsynth.audit.attacks.model import ReleasedModel
 
 _WIDE = 48  # categories beyond this many are hashed to random signs, at equal expected distances
 _BLOCK = 1 << 24  # entries of a distance block: 64 MB of float32
@@ -136,25 +139,31 @@ class World:
     Args:
       targets, synthetic, reference: points; `reference` is None without a sample of the population.
       tables: the same three as tables, for attacks that want them.
+      model: the released generator, or None.
     """
 
     targets: np.ndarray
     synthetic: np.ndarray
     reference: np.ndarray | None
     tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]
+    model: ReleasedModel | None = None
 
     K = 50
 
     @classmethod
     def of(
-        cls, targets: pd.DataFrame, synthetic: pd.DataFrame, reference: pd.DataFrame | None = None
+        cls,
+        targets: pd.DataFrame,
+        synthetic: pd.DataFrame,
+        reference: pd.DataFrame | None = None,
+        model: ReleasedModel | None = None,
     ) -> World:
         """Embeds all tables in the space of the synthetic one, on its columns."""
         columns = list(synthetic.columns)
         space = Space.fit(synthetic)
         tables = (targets[columns], synthetic, None if reference is None else reference[columns])
         points = [None if t is None else space.embed(t) for t in tables]
-        return cls(targets=points[0], synthetic=points[1], reference=points[2], tables=tables)
+        return cls(targets=points[0], synthetic=points[1], reference=points[2], tables=tables, model=model)
 
     @cached_property
     def to_synthetic(self) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +179,21 @@ class World:
         rows = self.synthetic[:: max(1, len(self.synthetic) // 500)]
         near = nearest(rows, self.synthetic, 11)[0][:, -1]
         return float(max(np.median(near), 1e-3))
+
+    @cached_property
+    def synthetic_density(self) -> np.ndarray:
+        return log_density(self.targets, self.synthetic, self.bandwidth)
+
+    @cached_property
+    def reference_density(self) -> np.ndarray:
+        """0 without a reference: scores then go uncalibrated."""
+        if self.reference is None:
+            return np.zeros(len(self.targets))
+        return log_density(self.targets, self.reference, self.bandwidth)
+
+    @cached_property
+    def seen_by_model(self) -> tuple[np.ndarray, Tensor, Tensor]:
+        return self.model.look(self.tables[0])
 
     @cached_property
     def columns(self) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpsynth.audit.attacks.queries import answers, draw_queries
 from dpsynth.audit.attacks.space import World, as_float, is_numeric, log_density
 from dpsynth.audit.canaries import row_hashes
 from dpsynth.audit.types import ThreatModel
@@ -24,6 +25,14 @@ class Attack:
     name: str
     threat_model: ThreatModel
     score: Callable[[World, np.random.Generator], np.ndarray]
+
+    def lacks(self, *, reference: bool, model: bool) -> str | None:
+        """Names what this attack needs and does not get, or None."""
+        if self.threat_model is ThreatModel.DATA_REF and not reference:
+            return "a reference"
+        if self.threat_model is ThreatModel.MODEL and not model:
+            return "a release with a network"
+        return None
 
 
 def copy(world: World, rng: np.random.Generator) -> np.ndarray:
@@ -68,8 +77,7 @@ def local_share(world: World, rng: np.random.Generator) -> np.ndarray:
 
 def domias(world: World, rng: np.random.Generator) -> np.ndarray:
     """Log ratio of the kernel densities of synthetic rows and reference (van Breugel et al. 2023)."""
-    ours = log_density(world.targets, world.synthetic, world.bandwidth)
-    return ours - log_density(world.targets, world.reference, world.bandwidth)
+    return world.synthetic_density - world.reference_density
 
 
 def gen_lra(world: World, rng: np.random.Generator) -> np.ndarray:
@@ -103,7 +111,7 @@ def classifier(world: World, rng: np.random.Generator) -> np.ndarray:
 
 def density(world: World, rng: np.random.Generator) -> np.ndarray:
     """Kernel density of the synthetic rows at the target."""
-    return log_density(world.targets, world.synthetic, world.bandwidth)
+    return world.synthetic_density
 
 
 def extremes(world: World, rng: np.random.Generator) -> np.ndarray:
@@ -116,6 +124,36 @@ def extremes(world: World, rng: np.random.Generator) -> np.ndarray:
     return score
 
 
+def queries(world: World, rng: np.random.Generator) -> np.ndarray:
+    """Counts of synthetic rows that share random attributes of the target, weighed by the reference.
+
+    A count tells membership by the log-ratio of its rate under reference plus target and under reference
+    alone: what few people share weighs most.
+    Source: Houssiau et al. (2022), TAPAS; Cretu et al. (2022), query-based attacks; the weight is Gen-LRA's.
+    """
+    asked = draw_queries(len(world.columns), rng)
+    theirs, others = answers(world.tables[0], [world.tables[1], world.tables[2]], world.tables[1], asked)
+    return (theirs * np.log1p(1 / (others + 0.5))).sum(axis=0)
+
+
+def likelihood(world: World, rng: np.random.Generator) -> np.ndarray:
+    """Log-likelihood of the target under the released network, over the reference's density if there is one.
+
+    Source: van Breugel et al. (2023), DOMIAS, with the network's own density in place of an estimate.
+    """
+    return world.seen_by_model[0] - world.reference_density
+
+
+def inversion(world: World, rng: np.random.Generator) -> np.ndarray:
+    """How well the released network reproduces the target from the best latent found, calibrated likewise.
+
+    Source: Chen et al. (2020), GAN-Leaks, white box. With an encoder's latent this is TVAE's reconstruction
+    term; encoders and critics are not released, so the attacker searches.
+    """
+    _, rows, inputs = world.seen_by_model
+    return world.model.invert(rows, inputs) - world.reference_density
+
+
 def _attack(score: Callable, threat_model: ThreatModel) -> Attack:
     return Attack(name=score.__name__, threat_model=threat_model, score=score)
 
@@ -124,6 +162,8 @@ DATA_ONLY = tuple(
     _attack(a, ThreatModel.DATA_ONLY) for a in (copy, nearest_record, nearest_ratio, ball_count, density)
 )
 DATA_REF = tuple(
-    _attack(a, ThreatModel.DATA_REF) for a in (distance_difference, local_share, domias, gen_lra, classifier)
+    _attack(a, ThreatModel.DATA_REF)
+    for a in (distance_difference, local_share, domias, gen_lra, classifier, queries)
 )
-ATTACKS = {a.name: a for a in (*DATA_ONLY, *DATA_REF, _attack(extremes, ThreatModel.DATA_ONLY))}
+MODEL = tuple(_attack(a, ThreatModel.MODEL) for a in (likelihood, inversion))
+ATTACKS = {a.name: a for a in (*DATA_ONLY, _attack(extremes, ThreatModel.DATA_ONLY), *DATA_REF, *MODEL)}

@@ -3,27 +3,34 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 
 from dpsynth.audit import disclosure
+from dpsynth.audit.attacks.model import NUM_LATENTS
+from dpsynth.audit.attacks.queries import answers, cells, draw_queries
 from dpsynth.audit.attacks.sequences import FINGERPRINT, LENGTH, entities
 from dpsynth.audit.attacks.space import Space, World, log_density, nearest
 from dpsynth.audit.attacks.suite import ATTACKS
 from dpsynth.audit.canaries import row_hashes
-from dpsynth.audit.planted import copy_members, population
+from dpsynth.audit.planted import copy_members, memorising_model, population
 from dpsynth.audit.stats.roc import auc
 from dpsynth.audit.vulnerability import most_vulnerable
 from dpsynth.errors import InvalidInput
+
+SIZES = (("in", 150), ("out", 150), ("s", 600), ("r", 400), ("strangers", 150))
 
 
 @pytest.fixture(scope="module")
 def tables():
     rng = np.random.default_rng(0)
-    return {n: population(k, rng) for n, k in (("in", 150), ("out", 150), ("s", 600), ("r", 400))}
+    return {n: population(k, rng) for n, k in SIZES}
 
 
-def score(name, tables, synthetic):
-    world = World.of(pd.concat([tables["in"], tables["out"]], ignore_index=True), synthetic, tables["r"])
+def score(name, tables, synthetic, learned="strangers"):
+    targets = pd.concat([tables["in"], tables["out"]], ignore_index=True)
+    model = memorising_model(tables[learned], tables["r"], seed=0)
+    world = World.of(targets, synthetic, tables["r"], model)
     value = ATTACKS[name].score(world, np.random.default_rng(0))
     return auc(value[:150], value[150:])
 
@@ -59,7 +66,7 @@ def test_unseen_category_is_apart_from_all_seen():
     assert np.linalg.norm(points[0] - points[1]) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["copy", "nearest_record", "distance_difference"])
+@pytest.mark.parametrize("name", ["copy", "nearest_record", "distance_difference", "queries"])
 def test_exact_copies_are_recognised(name, tables):
     copied = copy_members(tables["s"], tables["in"], 1.0, np.random.default_rng(0))
     assert score(name, tables, copied).value >= 0.99
@@ -71,13 +78,50 @@ def test_attack_stays_blind_on_data_made_without_members(name, tables):
     assert abs(seen.value - 0.5) < 5 * seen.stderr + 1e-9
 
 
-@pytest.mark.parametrize("name", ["domias", "gen_lra", "classifier", "density", "local_share"])
+@pytest.mark.parametrize("name", ["domias", "gen_lra", "classifier", "density", "local_share", "queries"])
 def test_density_attacks_recognise_noisy_copies(name, tables):
     noisy = pd.concat([tables["in"]] * 12, ignore_index=True)
     numbers = noisy.select_dtypes("number").columns
     noisy[numbers] += np.random.default_rng(0).normal(0, 0.1, (len(noisy), len(numbers)))
     seen = score(name, tables, noisy)
     assert seen.value > 0.5 + 5 * seen.stderr
+
+
+@pytest.mark.parametrize("name", ["likelihood", "inversion"])
+def test_attacks_on_weights_recognise_rows_that_only_the_network_remembers(name, tables):
+    """Rows of a network with strangers in it, the twin, are told apart in the blind test above."""
+    assert score(name, tables, tables["s"], learned="in").value >= 0.95
+    data_only = score("nearest_record", tables, tables["s"], learned="in")
+    assert abs(data_only.value - 0.5) < 5 * data_only.stderr
+
+
+def test_likelihood_of_the_released_network_matches_the_sum_over_its_latents(tables):
+    model = memorising_model(tables["in"], tables["r"], seed=0)
+    rows, latent = model.encode(tables["out"].iloc[:3]).astype(int), model.latent
+    draw = torch.Generator().manual_seed(0)
+    sums = np.zeros(3)
+    for _ in range(NUM_LATENTS // 1_000):
+        shares = latent.segments.probabilities(latent.logits(latent.draw(1_000, draw))).double().numpy()
+        places = rows + latent.segments.starts.numpy()
+        sums += [shares[:, row].prod(axis=1).sum() for row in places]
+    np.testing.assert_allclose(
+        model.look(tables["out"].iloc[:3])[0], np.log(sums / NUM_LATENTS), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_query_answers_match_brute_force():
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame(
+        {"a": rng.choice(list("xyz"), 80), "b": rng.normal(size=80), "c": rng.normal(size=80)}
+    )
+    table.loc[::9, "b"] = np.nan
+    targets = table.iloc[:7]
+    asked = draw_queries(3, rng, 12)
+    (found,) = answers(targets, [table], table, asked)
+    for query, counts in zip(asked, found):
+        mine, theirs = (c[:, query.columns] for c in cells([targets, table], table, query.cuts))
+        np.testing.assert_array_equal(counts, (theirs[None] == mine[:, None]).all(axis=2).sum(axis=1))
+    assert {len(q.columns) for q in asked} == {2, 3} and found.min() >= 1
 
 
 def test_gen_lra_closed_form_equals_refitting(tables):
