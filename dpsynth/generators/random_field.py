@@ -58,6 +58,8 @@ class Field:
         tree = JunctionTree(self._domain, tuple(wanted))
         targets = parts.flat({c: means / total for c, (means, _) in wanted.items()})
         variances = parts.flat({c: 1.0 / (precision * total**2) for c, (_, precision) in wanted.items()})
+        weights = parts.flat({c: np.full(shape, 1.0 / np.prod(shape)) for c, shape in parts.shapes.items()})
+        weights /= weights.sum() * variances  # each clique counts alike, or the largest would hide the rest
         theta = parts.flat({c: self.potentials.get(c, np.zeros(shape)) for c, shape in parts.shapes.items()})
         best, seen = np.inf, np.inf
 
@@ -66,7 +68,7 @@ class Field:
             shares, log_partition = tree.infer(parts.split(theta))
             residuals = parts.flat(shares) - targets
             nonlocal seen
-            seen = float((residuals**2 / variances).mean())
+            seen = float(residuals**2 @ weights)
             value = log_partition - theta @ targets + 0.5 * float((ridges * theta**2).sum())
             return value, (residuals + ridges * theta) * scale
 
@@ -90,7 +92,7 @@ class Field:
             )
             theta = found.x * scale
             answers, _ = tree.infer(parts.split(theta))
-            error = float(((parts.flat(answers) - targets) ** 2 / variances).mean())
+            error = float((parts.flat(answers) - targets) ** 2 @ weights)
             if not error < best:  # too loose to be solved
                 return
             best, self.potentials = error, parts.split(theta)
