@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpsynth.audit import rates
-from dpsynth.audit.rates import ESTIMATORS, GAUSSIANS, SHARES, TRAINING
+from dpsynth.audit.rates import ESTIMATORS, GAUSSIANS, SHADOWS, SHARES, TRAINING
 
 
 def _halve(plan):
@@ -110,9 +110,10 @@ def _release(size: Size) -> tuple[list[str], list[Line]]:
 
 def _shadows(size: Size) -> tuple[list[str], list[Line]]:
     def line(name: str, leaky: bool, trials: int) -> Line:
-        return name, lambda: [f"{rates.shadow_rate(trials=trials, leaky=leaky)}/{trials}"]
+        found = lambda: rates.shadow_rate(trials=trials, leaky=leaky)  # noqa: E731
+        return name, lambda: [f"{n}/{trials}" for n in found().values()]
 
-    return ["p <= 0.05"], [
+    return list(SHADOWS), [
         line("sound", False, 2 * size.audits),
         line("a quarter copied", True, size.repeats),
     ]

@@ -23,6 +23,7 @@ ESTIMATORS = (
     "gdp",
     "gdp_share",
 )
+SHADOWS = ("lira", "rmia", "shadow_features")
 SHARES = (0.02, 0.1, 0.25, 0.37, 0.5, 0.8)  # of scores called member
 
 
@@ -133,12 +134,14 @@ def release_p_values(
     return np.array(p_values), alarms
 
 
-def shadow_rate(*, trials: int, leaky: bool = False, rows: int = 80, num: int = 8, seed: int = 0) -> int:
-    """Counts p-values at or below 0.05 of the attack by shadow releases.
+def shadow_rate(
+    *, trials: int, leaky: bool = False, rows: int = 80, num: int = 8, seed: int = 0
+) -> dict[str, int]:
+    """Counts p-values at or below 0.05 of the attacks by shadow releases.
 
     The method under attack draws rows from the population, or copies a quarter of its table as well.
     """
-    from dpsynth.audit.attacks.shadow import shadow_attack
+    from dpsynth.audit.attacks.shadow import shadow_attacks
     from dpsynth.audit.attacks.space import World
     from dpsynth.audit.planted import copy_members, population
 
@@ -147,13 +150,14 @@ def shadow_rate(*, trials: int, leaky: bool = False, rows: int = 80, num: int = 
         synthetic = population(3 * rows, rng)
         return copy_members(synthetic, table, 0.25, rng) if leaky else synthetic
 
-    alarms = 0
+    alarms = dict.fromkeys(SHADOWS, 0)
     for i in range(trials):
         rng = np.random.default_rng([seed, 6, i])
         targets, reference = population(2 * rows, rng), population(rows, rng)
         included = rng.random(len(targets)) < 0.5
         released = method(targets[included], 10_000 + i)
         world = World.of(targets, released, reference)
-        scores = shadow_attack(method, num=num).score(world, rng)
-        alarms += permutation_p(scores, included, rng=rng, n=999, exact=True) <= 0.05
+        for attack in shadow_attacks(method, num=num):
+            scores = attack.score(world, rng)
+            alarms[attack.name] += permutation_p(scores, included, rng=rng, n=999, exact=True) <= 0.05
     return alarms

@@ -215,7 +215,7 @@ def _strongest(findings, scored, natural, included, claim, rng) -> dict[str, Any
 def _power_curve(power: Callable[..., float], config: ReleaseConfig, caught: float) -> dict[str, Any]:
     """Returns how often copies of fewer and more members would have been caught."""
     repeats, at = max(1, config.planted_repeats // 2), config.planted_share
-    others = (at / 10, at / 4, at / 2, min(0.99, 2 * at))
+    others = (at / 10, at / 4, min(0.99, 2 * at), min(0.99, 5 * at))
     found = {at: caught} | {share: power(share=share, repeats=repeats) for share in others}
     shares = sorted(found)
     return {"x": shares, "power": [found[s] for s in shares], "axis": "share of members copied exactly"}

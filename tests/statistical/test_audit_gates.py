@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import binom, kstest
 
-from dpsynth.audit import rates
+from dpsynth.audit import calibrate, rates
 from dpsynth.audit.planted import ZOO
 from dpsynth.audit.planted_steps import BREAKS, scale_noise
 
@@ -38,6 +38,24 @@ def test_estimators_keep_their_level(epsilon):
     # 200 trials at 5 %: more than 28 have chance 1e-6 ... binom.ppf gives the exact quantile.
     limit = binom.ppf(1 - 1e-6, 200, 0.05)
     assert all(n <= limit for n in rates.score_level(epsilon, trials=200, per_world=100).values())
+
+
+@pytest.mark.parametrize(
+    "table, cell",
+    [
+        ("gaussian", "=4"),
+        ("response", "=4"),
+        ("shares", "mu=3 n=25"),
+        ("halved", "=8 n=200"),
+        ("shadows", "quarter"),
+        ("zoo", "min_max"),
+    ],
+)
+def test_every_table_of_known_rates_can_be_measured_by_the_line(table, cell):
+    size = calibrate.Size(scores=10, audits=1, repeats=1)
+    _, head, _, *rows, _ = "\n".join(calibrate.lines(table, size, cell)).replace("\n\n", "\n").split("\n")
+    assert rows and all(cell in row and row.count("|") == head.count("|") for row in rows)
+    assert list(calibrate.lines(table, size, "no such line")) == []
 
 
 def test_level_check_has_teeth():
