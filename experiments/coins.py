@@ -81,8 +81,8 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, cons
         plan = _ranked(plan, rows, schema)
         path = plan_file(plan.digest)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
         plan.dump(path)
-        path.chmod(0o600)
     real = plan.split(rows, units)[0].reset_index(drop=True)
     return Flipped(trained=_with_made_up(plan, real, schema), real=real, digest=plan.digest)
 
