@@ -27,7 +27,9 @@ def roc_plot(result: AuditResult) -> Figure:
             x=allowed["fpr"],
             y=allowed["tpr"],
             name="allowed by the claim",
+            mode="lines",
             fill="tozeroy",
+            fillcolor="rgba(217, 119, 6, 0.15)",
             line={"color": CLAIM},
         )
     figure.add_scatter(x=grid, y=grid, name="guessing", line={"color": INK, "dash": "dot"})
@@ -36,14 +38,14 @@ def roc_plot(result: AuditResult) -> Figure:
         strongest = max(rocs, key=lambda name: np.trapezoid(rocs[name]["tpr"], rocs[name]["fpr"]))
         _add_band(figure, strongest, rocs[strongest], smallest)
     for name, curve in rocs.items():
-        figure.add_scatter(
-            x=np.maximum(curve["fpr"], smallest), y=np.maximum(curve["tpr"], smallest), name=name
-        )
+        x, y = (np.maximum(curve[rate], smallest) for rate in ("fpr", "tpr"))
+        figure.add_scatter(x=x, y=y, name=name, mode="lines")
     resolved = 20 / max(2, int(result.params.get("m") or 2))  # ten false positives among half of the targets
     if resolved > smallest:
         figure.add_vrect(x0=smallest, x1=min(1.0, resolved), fillcolor=INK, opacity=0.06, line_width=0)
-    figure.update_xaxes(type="log", title="false-positive rate (grey: too few non-members to resolve)")
-    figure.update_yaxes(type="log", title="true-positive rate", range=[np.log10(smallest), 0.02])
+    axis = {"type": "log", "range": [np.log10(smallest), 0.02], "dtick": 1, "tickformat": "~g"}
+    figure.update_xaxes(title="false-positive rate (grey: too few non-members to resolve)", **axis)
+    figure.update_yaxes(title="true-positive rate", **axis)
     return figure.update_layout(title="What attacks reach and what the claim allows", **_LAYOUT)
 
 
@@ -57,6 +59,7 @@ def _add_band(figure: Figure, name: str, curve: dict[str, Any], smallest: float)
     figure.add_scatter(
         x=np.concatenate([fpr, fpr[::-1]]),
         y=ends,
+        mode="lines",
         fill="toself",
         fillcolor="rgba(37, 99, 235, 0.18)",
         line={"width": 0},
@@ -74,7 +77,7 @@ def trade_off_plot(result: AuditResult) -> Figure:
 
     figure, grid = go.Figure(), np.linspace(0, 1, 201)
     for name, curve in (result.curves.get("roc") or {}).items():
-        figure.add_scatter(x=curve["fpr"], y=1 - np.asarray(curve["tpr"]), name=name)
+        figure.add_scatter(x=curve["fpr"], y=1 - np.asarray(curve["tpr"]), name=name, mode="lines")
     if allowed := result.curves.get("allowed"):
         fpr, tpr = np.asarray(allowed["fpr"]), np.asarray(allowed["tpr"])
         figure.add_scatter(x=fpr, y=1 - tpr, name="f of the claim", line={"color": CLAIM, "width": 3})
@@ -250,7 +253,8 @@ def uniformity_plot(p_values: np.ndarray) -> Figure:
     ordered = np.sort(np.asarray(p_values, float))
     expected = (np.arange(len(ordered)) + 0.5) / max(1, len(ordered))
     figure = go.Figure(go.Scatter(x=expected, y=ordered, mode="markers", name="p-values"))
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="uniform", line={"color": INK, "dash": "dot"})
+    line = {"color": INK, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="uniform", mode="lines", line=line)
     figure.update_xaxes(title="uniform quantile").update_yaxes(title="p-value")
     return figure.update_layout(title="p-values of sound mechanisms", **_LAYOUT)
 
