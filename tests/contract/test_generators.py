@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import nn
+from toys import CountingLedger
 from worlds import CONF, build, installed, read_config
 
 from dpsynth.errors import InvalidInput
@@ -231,21 +232,6 @@ def test_example_units_are_valid_codes(name):
         assert set(made[:, index].tolist()) <= set(range(segment.size))
 
 
-class Book:
-    """A ledger that writes down what it was asked for."""
-
-    id = "toy"
-
-    def __init__(self):
-        self.charged = []
-
-    def charge(self, event: str):
-        self.charged.append(event)
-
-    def void(self, reason: str) -> None:
-        pass
-
-
 @pytest.mark.parametrize("rows_per_unit", [None, 3])
 @pytest.mark.parametrize("name", TRAINED)
 def test_three_private_steps_move_the_released_weights(name, rows_per_unit):
@@ -255,11 +241,17 @@ def test_three_private_steps_move_the_released_weights(name, rows_per_unit):
     plan = TrainingPlan(
         sample_rate=0.2, steps=3, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=80.0
     )
-    book = Book()
+    ledger = CountingLedger()
     log = train(
-        small.generator.objective(), small.units, plan, book, FixedEntropy(0), seed=0, config=TrainingConfig()
+        small.generator.objective(),
+        small.units,
+        plan,
+        ledger,
+        FixedEntropy(0),
+        seed=0,
+        config=TrainingConfig(),
     )
-    assert book.charged == ["training"]
+    assert ledger.charged == ["training"]
     assert log.steps == 3
     after = small.generator.state()
     moved = [key for key in before if before[key].is_floating_point() and not before[key].equal(after[key])]

@@ -10,6 +10,7 @@ import numpy as np
 import panels
 import pytest
 import torch
+from toys import CountingLedger
 from worlds import CONF, read_config
 
 from dpsynth.data.sequence_questions import RESOLUTION
@@ -223,32 +224,17 @@ def test_example_units_are_valid(name, schema):
         assert set(np.unique(features[..., index])) <= set(range(segment.size))
 
 
-class Book:
-    """A ledger that writes down what it was asked for."""
-
-    id = "toy"
-
-    def __init__(self):
-        self.charged = []
-
-    def charge(self, event: str):
-        self.charged.append(event)
-
-    def void(self, reason: str) -> None:
-        pass
-
-
 @every_schema
 @pytest.mark.parametrize("name", TRAINED)
 def test_three_private_steps_are_one_event_and_move_the_released_weights(name, schema):
     small = world(name, True, schema)
-    before, book = small.generator.state(), Book()
+    before, ledger = small.generator.state(), CountingLedger()
     plan = TrainingPlan(
         sample_rate=0.2, steps=3, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=12.0
     )
     objective = small.generator.objective()
-    log = train(objective, small.units, plan, book, FixedEntropy(0), seed=0, config=TrainingConfig())
-    assert book.charged == ["training"] and log.steps == 3
+    log = train(objective, small.units, plan, ledger, FixedEntropy(0), seed=0, config=TrainingConfig())
+    assert ledger.charged == ["training"] and log.steps == 3
     after = small.generator.state()
     moved = [key for key in before if before[key].is_floating_point() and not before[key].equal(after[key])]
     assert moved and all(value.isfinite().all() for value in after.values())
