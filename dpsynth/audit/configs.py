@@ -98,6 +98,8 @@ class ReleaseConfig(_Checked):
       planted_repeats: plantings behind that statement.
       shadows: releases of the same method behind the attacks `lira`, `rmia` and `shadow_features`, 32 or
         more; 0 leaves them out.
+      jobs: processes that train the shadows.
+      backend: `joblib` on this machine, or `ray` here or on the cluster of `RAY_ADDRESS`.
       secrets: columns whose values are inferred from the others; null takes the last column.
       seed: public.
       scores: file for every target's score and membership, private; null writes none.
@@ -128,6 +130,8 @@ class ReleaseConfig(_Checked):
     planted_share: float = 0.1
     planted_repeats: int = 20
     shadows: int = 0
+    jobs: int = 2
+    backend: Literal["joblib", "ray"] = "joblib"
     secrets: tuple[str, ...] | None = None
     seed: int = 0
     scores: str | None = None

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsynth.audit import curves
-from dpsynth.audit.attacks.space import as_float, as_text, is_numeric
+from dpsynth.audit.attacks.features import feature_maps
 from dpsynth.audit.configs import MultirunConfig
 from dpsynth.audit.parallel import mapped
-from dpsynth.audit.stats import bounds, common
+from dpsynth.audit.stats import bounds, common, roc
 from dpsynth.audit.stats.claim import claim_test, power
 from dpsynth.audit.stats.tradeoff import Gaussian, TradeOff, allowed
 from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, Verdict, decide, score_table
@@ -25,6 +25,7 @@ from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sklearn.ensemble import RandomForestClassifier
 
 
 def worst_case(
@@ -41,31 +42,6 @@ def worst_case(
     without = pd.DataFrame(np.zeros((num_rows, columns)), columns=names)
     extra = pd.DataFrame(np.full((1, columns), far), columns=names)
     return pd.concat([without, extra], ignore_index=True), without
-
-
-def features(synthetic: pd.DataFrame, target: pd.DataFrame) -> np.ndarray:
-    """Summarises a released table for a distinguisher: size, moments, ends, histogram, rows near the target.
-
-    Source: Stadler, Oprisanu and Troncoso (2022), naive features; Houssiau et al. (2022), queries.
-    """
-    facts = [float(len(synthetic))]
-    near = np.ones(len(synthetic), bool)
-    for name in target.columns:
-        if is_numeric(target[name]):
-            values, mine = as_float(synthetic[name]), float(as_float(target[name])[0])
-            known = values[~np.isnan(values)]
-            if len(known) == 0:
-                facts += [0.0] * 7
-                continue
-            facts += [known.mean(), known.std(), known.min(), known.max(), float(np.median(known))]
-            spread = max(abs(mine), 1e-9) / 2
-            close = np.abs(values - mine) <= spread
-            facts += [float(close.mean()), float((values == mine).sum())]
-        else:
-            close = (as_text(synthetic[name]) == str(target[name].iloc[0])).to_numpy()
-            facts += [float(close.mean()), float(synthetic[name].nunique())]
-        near &= close
-    return np.array([*facts, float(near.sum())])
 
 
 def audit_multirun(
@@ -98,14 +74,17 @@ def audit_multirun(
     seeds = rng.integers(0, 2**31, 2 * (config.n_train + config.n_eval)).tolist()
     world = np.arange(len(seeds)) % 2 == 0
 
-    def one(seed: int, inside: bool) -> np.ndarray:
-        return features(fit_sample(with_unit if inside else without_unit, seed), target)
+    def one(seed: int, inside: bool) -> dict[str, np.ndarray]:
+        return feature_maps(fit_sample(with_unit if inside else without_unit, seed), target, with_unit)
 
     # Each process draws its own key, so that no two runs share a stream of noise.
     runs = [(s, bool(w)) for s, w in zip(seeds, world)]
-    seen = np.stack(mapped(one, runs, backend=config.backend, jobs=config.jobs))
+    runs = mapped(one, runs, backend=config.backend, jobs=config.jobs)
+    seen = {name: np.stack([run[name] for run in runs]) for name in runs[0].keys()}
     cut = 2 * config.n_train
-    learned, scores = _distinguish(seen[:cut], world[:cut], seen[cut:], int(rng.integers(1 << 31)))
+    train = {name: values[:cut] for name, values in seen.items()}
+    chosen, forest, learned = _learn(train, world[:cut], int(rng.integers(1 << 31)))
+    scores = forest.predict_proba(seen[chosen][cut:])[:, 1]
     a, b = scores[world[cut:]], scores[~world[cut:]]
     threshold = bounds.split_threshold(learned[world[:cut]], learned[~world[:cut]], alpha=config.alpha)
     errors = bounds.errors_at(a, b, threshold)
@@ -163,6 +142,7 @@ def audit_multirun(
             "delta": claim.delta,
             "f_family": claim.family,
             "n_tests": 2,
+            "features": chosen,
         },
         curves={
             "roc": {"distinguisher": curves.roc_points(a, b)},
@@ -174,15 +154,24 @@ def audit_multirun(
     )
 
 
-def _distinguish(train, label, test, seed) -> tuple[np.ndarray, np.ndarray]:
-    """Returns out-of-bag scores of the training runs and scores of the judged runs."""
+def _learn(
+    train: dict[str, np.ndarray], label: np.ndarray, seed: int
+) -> tuple[str, RandomForestClassifier, np.ndarray]:
+    """Fits a distinguisher to each feature map; returns the best by training runs that it did not see.
+
+    Returns (name of the map, distinguisher, its out-of-bag scores of the training runs). The judged runs are
+    no argument, so that the choice costs the tests nothing.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
-    forest = RandomForestClassifier(100, min_samples_leaf=3, oob_score=True, random_state=seed).fit(
-        train, label
-    )
-    learned = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=0.5)
-    return learned, forest.predict_proba(test)[:, 1]
+    found = {}
+    for name, rows in train.items():
+        forest = RandomForestClassifier(100, min_samples_leaf=3, oob_score=True, random_state=seed)
+        forest.fit(rows, label)
+        learned = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=0.5)
+        found[name] = roc.auc(learned[label], learned[~label]).value, forest, learned
+    best = max(found, key=lambda name: found[name][0])  # the first of equals
+    return best, *found[best][1:]
 
 
 def _alternative(f: TradeOff, ratio: float = 2.0) -> Gaussian:

@@ -98,7 +98,7 @@ def memorising_model(rows: pd.DataFrame, cutter: pd.DataFrame, *, seed: int) -> 
     import torch
 
     from dpsynth.audit.attacks.model import ReleasedModel
-    from dpsynth.audit.attacks.queries import cells
+    from dpsynth.audit.attacks.queries import MISSING, cells
     from dpsynth.data.encoding import Layout, Segment
     from dpsynth.generators.latent import LatentModel
     from dpsynth.generators.nn import Segments
@@ -106,9 +106,10 @@ def memorising_model(rows: pd.DataFrame, cutter: pd.DataFrame, *, seed: int) -> 
     cuts, noise = 8, 32
 
     def encode(table: pd.DataFrame) -> np.ndarray:
-        return cells([table[cutter.columns]], cutter, cuts)[0].astype(np.float32)
+        codes = cells([table[cutter.columns]], cutter, cuts)[0].astype(np.float32).T
+        return np.where(codes < MISSING, codes, codes - MISSING + cuts)
 
-    size = cuts + 2  # cells of missing and of unseen values
+    size = 2 * cuts + 2  # numbers, missing and unseen ones, and at most so many categories
     parts = (
         Segment(column=c, kind="onehot", size=size, start=size * i) for i, c in enumerate(cutter.columns)
     )

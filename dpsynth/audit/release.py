@@ -81,7 +81,8 @@ def audit_release(
     held = {"reference": reference is not None, "model": model is not None}
     attacks = [ATTACKS[name] for name in config.attacks if ATTACKS[name].lacks(**held) is None]
     if config.shadows:
-        attacks += shadow_attacks(fit_sample, num=config.shadows, model=model is not None)
+        shadows = {"num": config.shadows, "backend": config.backend, "jobs": config.jobs}
+        attacks += shadow_attacks(fit_sample, model=model is not None, **shadows)
     findings, tests, rocs, scored = [], [], {}, {}
     for attack in attacks:
         scores = scored[attack.name] = attack.score(world, rng)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NUM_QUERIES = 200
-_CUTS = (8, 16, 32)  # cells per number: coarse ones are never empty, fine ones tell rows apart
+_FINEST = 32
+_CUTS = (8, 16, _FINEST)  # cells per number: coarse ones are never empty, fine ones tell rows apart
+MISSING, UNSEEN, CATEGORY = _FINEST, _FINEST + 1, _FINEST + 2  # cells that no number has
 _FEWEST, _MOST = 2, 8  # columns in a query
 
 
@@ -44,10 +46,11 @@ def draw_queries(num_columns: int, rng: np.random.Generator, num: int = NUM_QUER
 
 
 def cells(tables: list[pd.DataFrame], cutter: pd.DataFrame, cuts: int) -> list[np.ndarray]:
-    """Returns each table as cells, uint64 [row, column]; missing, and categories unseen, are cells too.
+    """Returns each table as cells, uint64 [column, row]; missing, and categories unseen, are cells too.
 
     Args:
       cutter: the table whose quantiles and categories make the cells.
+      cuts: cells per number; those of a divisor of it are unions of these.
     """
     parts: list[list[np.ndarray]] = [[] for _ in tables]
     for name in cutter.columns:
@@ -55,27 +58,32 @@ def cells(tables: list[pd.DataFrame], cutter: pd.DataFrame, cuts: int) -> list[n
         if is_numeric(seen):
             known = as_float(seen)
             known = known[~np.isnan(known)]
-            shares = np.linspace(0, 1, cuts + 1)[1:-1]
-            edges = np.unique(np.quantile(known, shares)) if len(known) else np.zeros(0)
+            edges = np.quantile(known, np.arange(1, cuts) / cuts) if len(known) else np.zeros(0)
             values = [as_float(table[name]) for table in tables]
-            codes = [np.where(np.isnan(v), 0, 2 + np.searchsorted(edges, v)) for v in values]
+            codes = [np.where(np.isnan(v), MISSING, np.searchsorted(edges, v)) for v in values]
         else:
-            places = {v: 2 + i for i, v in enumerate(sorted(as_text(seen).unique()))}
-            codes = [as_text(table[name]).map(places).fillna(1).to_numpy() for table in tables]
+            places = {v: CATEGORY + i for i, v in enumerate(sorted(as_text(seen).unique()))}
+            codes = [as_text(table[name]).map(places).fillna(UNSEEN).to_numpy() for table in tables]
         for part, code in zip(parts, codes):
             part.append(np.asarray(code).astype(np.uint64))
-    return [np.stack(part, axis=1) for part in parts]
+    return [np.stack(part) for part in parts]
+
+
+def coarser(codes: np.ndarray, factor: int) -> np.ndarray:
+    """Joins every `factor` neighbouring cells of a number."""
+    return np.where(codes < MISSING, codes // np.uint64(factor), codes)
 
 
 def answers(
     targets: pd.DataFrame, tables: list[pd.DataFrame], cutter: pd.DataFrame, queries: list[Query]
 ) -> list[np.ndarray]:
     """Returns for each table the rows that agree with each target in each query, int64 [query, target]."""
-    coded = {cuts: cells([targets, *tables], cutter, cuts) for cuts in {q.cuts for q in queries}}
+    finest = cells([targets, *tables], cutter, _FINEST)
+    coded = {cuts: [coarser(c, _FINEST // cuts) for c in finest] for cuts in {q.cuts for q in queries}}
     found = [np.empty((len(queries), len(targets)), np.int64) for _ in tables]
     for i, query in enumerate(queries):
-        factors = np.array(query.factors, np.uint64)
-        mine, *theirs = ((c[:, query.columns] * factors).sum(axis=1) for c in coded[query.cuts])
+        factors, columns = np.array(query.factors, np.uint64)[:, None], list(query.columns)
+        mine, *theirs = ((c[columns] * factors).sum(axis=0) for c in coded[query.cuts])
         for counts, hashes in zip(found, theirs):
             seen, times = np.unique(hashes, return_counts=True)
             at = np.minimum(np.searchsorted(seen, mine), len(seen) - 1)

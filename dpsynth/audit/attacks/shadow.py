@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,9 @@ from dpsynth.audit.attacks.model import ReleasedModel
 from dpsynth.audit.attacks.queries import answers, draw_queries
 from dpsynth.audit.attacks.space import World
 from dpsynth.audit.attacks.suite import ATTACKS, Attack
+from dpsynth.audit.parallel import mapped
 from dpsynth.audit.types import ThreatModel
+from dpsynth.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,12 +110,12 @@ class Shadows:
 
     Args:
       world: of the release under attack.
-      fit_sample: (table, seed) -> release, or its table.
+      fit: (table, seed) pairs -> the release, or its table, of each.
       rng: decides who is trained on.
     """
 
     world: World
-    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame | Release]
+    fit: Callable[[list[tuple[pd.DataFrame, int]]], list[pd.DataFrame | Release]]
     num: int
     rng: np.random.Generator
 
@@ -134,11 +136,16 @@ class Shadows:
             included[pair] = self.rng.random(len(targets)) < 0.5
             if pair + 1 < self.num:
                 included[pair + 1] = ~included[pair]
-        looks = []
-        for shadow, coins in enumerate(included):
+        tables = []
+        for coins in included:
             table = pd.concat([own, targets[coins]], ignore_index=True)
-            table = table.iloc[self.rng.permutation(len(table))].reset_index(drop=True)
-            looks.append(self._look(*_parts(self.fit_sample(table, shadow)), everybody, own, asked))
+            tables.append(table.iloc[self.rng.permutation(len(table))].reset_index(drop=True))
+        releases = self.fit([(table, shadow) for shadow, table in enumerate(tables)])
+        parts = [_parts(release) for release in releases]
+        if self.world.model is not None and any(model is None for _, model in parts):
+            rule = "Returns tables without the weights that are attacked."
+            raise InvalidInput("the shadows", [Problem("fit_sample", rule, "Return the whole Release.")])
+        looks = [self._look(*part, everybody, own, asked) for part in parts]
         looks.append(self._look(synthetic, self.world.model, everybody, own, asked))
         stacked = {name: np.stack([look[name] for look in looks]) for name in looks[0].keys()}
         return {"included": included, **stacked}
@@ -162,7 +169,12 @@ def _parts(release: pd.DataFrame | Release) -> tuple[pd.DataFrame, ReleasedModel
 
 
 def shadow_attacks(
-    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame | Release], *, num: int, model: bool = False
+    fit_sample: Callable[[pd.DataFrame, int], pd.DataFrame | Release],
+    *,
+    num: int,
+    model: bool = False,
+    backend: str = "joblib",
+    jobs: int = 1,
 ) -> list[Attack]:
     """Returns attacks by `num` shadow releases of the attacker's sample and of targets chosen by coins.
 
@@ -176,12 +188,14 @@ def shadow_attacks(
     Args:
       fit_sample: (table, seed) -> release, or its table; the whole method, with fresh noise in every call.
       model: releases hold a network, and so does the world under attack.
+      backend, jobs: of `mapped`, for the calls.
     """
     made: list[Shadows] = []
+    fit = partial(mapped, fit_sample, backend=backend, jobs=jobs)
 
     def shadows(world: World, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], int]:
         if not made or made[0].world is not world:
-            made[:] = [Shadows(world=world, fit_sample=fit_sample, num=num, rng=rng)]
+            made[:] = [Shadows(world=world, fit=fit, num=num, rng=rng)]
         return made[0].seen, len(world.targets)
 
     def by_lira(name: str) -> Callable:

@@ -70,7 +70,11 @@ def is_numeric(values: pd.Series) -> bool:
 
 def as_text(values: pd.Series) -> pd.Series:
     """Returns texts; missing ones become an empty text, a category of its own."""
-    return values.astype(object).where(values.notna(), "").map(str)
+    import pandas as pd
+
+    codes, seen = pd.factorize(values)  # each category is turned to text once
+    texts = np.array([*(str(value) for value in seen), ""], dtype=object)
+    return pd.Series(texts[codes], index=values.index, dtype=object)
 
 
 def as_float(values: pd.Series) -> np.ndarray:

@@ -119,8 +119,8 @@ def test_query_answers_match_brute_force():
     asked = draw_queries(3, rng, 12)
     (found,) = answers(targets, [table], table, asked)
     for query, counts in zip(asked, found):
-        mine, theirs = (c[:, query.columns] for c in cells([targets, table], table, query.cuts))
-        np.testing.assert_array_equal(counts, (theirs[None] == mine[:, None]).all(axis=2).sum(axis=1))
+        mine, theirs = (c[list(query.columns)] for c in cells([targets, table], table, query.cuts))
+        np.testing.assert_array_equal(counts, (theirs[:, None] == mine[:, :, None]).all(axis=0).sum(axis=1))
     assert {len(q.columns) for q in asked} == {2, 3} and found.min() >= 1
 
 

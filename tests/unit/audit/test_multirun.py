@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth.audit.multirun import MultirunConfig, audit_multirun, features, worst_case
+from dpsynth.audit.attacks.features import feature_maps, near_target
+from dpsynth.audit.multirun import MultirunConfig, audit_multirun, worst_case
 from dpsynth.audit.parallel import mapped
 from dpsynth.audit.stats.tradeoff import gaussian
 from dpsynth.audit.types import Claim, Verdict
@@ -85,7 +86,7 @@ def test_every_statistic_of_the_game_has_its_name():
 def test_features_see_size_extremes_and_rows_near_the_target():
     target = pd.DataFrame({"x": [10.0], "k": ["rare"]})
     table = pd.DataFrame({"x": [0.0, 9.0, 12.0], "k": ["a", "rare", "a"]})
-    facts = features(table, target)
+    facts = near_target(table, target)
     assert facts[0] == 3 and 12.0 in facts and facts[-1] == 1
 
 
@@ -95,3 +96,43 @@ def test_too_few_runs_or_no_claim_are_refused():
         audit_multirun(noisy_mean(1.0), *worlds, claim=CLAIM, config=MultirunConfig(n_train=5))
     with pytest.raises(InvalidInput, match="claim"):
         audit_multirun(noisy_mean(1.0), *worlds, claim=Claim(), config=CONFIG)
+
+
+def tilted(signal):
+    """Two columns with fixed histograms; with the unit, they agree in `signal` more of the rows."""
+
+    def fit(table, seed):
+        rng = np.random.default_rng(seed)
+        agree = 100 + (signal if len(table) == 9 else 0)
+        low = rng.permutation(np.arange(200) % 2)
+        high = low.copy()
+        for value in (0, 1):  # as many flipped each way, so that both columns keep their shares
+            rows = np.flatnonzero(low == value)
+            high[rng.choice(rows, (200 - agree) // 2, replace=False)] = 1 - value
+        return pd.DataFrame({"c0": low.astype(float), "c1": high.astype(float)})
+
+    return fit
+
+
+def test_a_leak_in_the_dependence_of_columns_alone_is_found_by_the_map_that_shows_it():
+    config = MultirunConfig(n_train=30, n_eval=40, jobs=1)
+    worlds = worst_case(8, columns=2)
+    found = audit_multirun(tilted(20), *worlds, claim=CLAIM, config=config)
+    assert found.verdict is Verdict.VIOLATION
+    # Judged by rows near the target that differ only by chance, the moments alone would say nothing.
+    assert found.params["features"] in ("near", "correlation", "queries", "all")
+    twin = audit_multirun(tilted(0), *worlds, claim=CLAIM, config=config)
+    assert twin.verdict is not Verdict.VIOLATION
+
+
+def test_feature_maps_keep_their_length_and_see_what_they_name():
+    rng = np.random.default_rng(0)
+    known = pd.DataFrame({"n": rng.normal(size=50), "c": rng.choice(list("xy"), 50)})
+    odd = pd.DataFrame({"n": [np.nan, 99.0, -99.0], "c": ["x", None, "z"]})
+    first, second = (feature_maps(t, known.iloc[-1:], known) for t in (known, odd))
+    assert [v.shape for v in first.values()] == [v.shape for v in second.values()]
+    assert all(np.isfinite(v).all() for v in (*first.values(), *second.values()))
+    assert first["histogram"].sum() == pytest.approx(2.0)
+    linked = known.assign(c=np.where(known["n"] > 0, "x", "y"))
+    assert abs(feature_maps(linked, known.iloc[-1:], known)["correlation"][0]) > 0.6
+    assert first["queries"][0] >= 1 and first["queries"].max() <= 50

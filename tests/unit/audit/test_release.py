@@ -221,7 +221,7 @@ def test_shadows_strengthen_the_attack_on_a_method_that_blurs_rows(tables):
         return rows.assign(**{c: rows[c] + rng.normal(0, 0.6, 800) for c in rows.select_dtypes("number")})
 
     members, others, synthetic, reference = (t.iloc[:200] for t in tables)
-    config = ReleaseConfig(attacks=("nearest_record",), shadows=8, planted_repeats=1)
+    config = ReleaseConfig(attacks=("nearest_record",), shadows=8, jobs=1, planted_repeats=1)
 
     def attacked(release):
         result = audit([members, others, release, reference], config=config, fit_sample=blur)
@@ -234,6 +234,9 @@ def test_shadows_strengthen_the_attack_on_a_method_that_blurs_rows(tables):
         assert 0.35 < found[name]["auc"] < 0.65  # nobody's rows: 5 standard errors around a half
     with pytest.raises(InvalidInput, match="audit.shadows"):
         audit([members, others, synthetic, reference], config=config)
+    model = memorising_model(members, reference, seed=0)
+    with pytest.raises(InvalidInput, match="Return the whole Release"):
+        audit([members, others, synthetic, reference], config=config, fit_sample=blur, model=model)
 
 
 def test_canary_coins_are_fair_committed_and_joined_by_id(tmp_path):
