@@ -244,6 +244,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
     from dpsynth.privacy.ladder import kept_states
     from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
     from dpsynth.privacy.units import encoded_units, unit_store
+    from dpsynth.privacy.warm_start import warm_started
 
     if not generator.trains:
         generator.fit_public()
@@ -266,7 +267,7 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
     if priced.training is not None:
         constants = priced.training.with_count(generator.encoder.statistics.num_units)
         log = train(
-            generator.objective(),
+            warm_started(generator, config, seed),
             units,
             constants,
             ledger,

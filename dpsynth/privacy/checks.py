@@ -17,6 +17,7 @@ def plan_problems(
 ) -> Iterator[Problem]:
     """Every reason why there is no plan; reads public facts alone."""
     yield from training.ladder_problems(privacy)
+    yield from _warm_start_problems(privacy, training, request)
     if not privacy.private:
         if request.trains and training.early_stop_delta is not None and not _validates_freely(training):
             fix = "Hold units out by training.validation_share, give training.public_validation, or set null."
@@ -45,6 +46,20 @@ def plan_problems(
         fix = "Raise training.expected_batch_size; training.physical_batch_size bounds memory."
         yield Problem("training.gradient_accumulation", rule, fix)
     yield from _validation_problems(privacy, training, request, num_units)
+
+
+def _warm_start_problems(
+    privacy: PrivacyConfig, training: TrainingConfig, request: Request
+) -> Iterator[Problem]:
+    if training.warm_start == "none":
+        return
+    if privacy.name in ("none", "encoding"):
+        rule = "is for private training, and there is none."
+        yield Problem("training.warm_start", rule, "Set it to none, or take privacy=dp.")
+    elif not (request.trains and (request.num_marginals or request.rounds)):
+        rule = "needs a network to train, and joint histograms that its generator is fitted to before."
+        fix = "Set it to none, or take a generator that is anchored and trains, such as tvae."
+        yield Problem("training.warm_start", rule, fix)
 
 
 def _validates_freely(training: TrainingConfig) -> bool:

@@ -142,6 +142,9 @@ class TrainingConfig:
       validation_every: steps between two looks at the validation loss.
       early_stop_delta: stop when three looks in a row improve the loss by less; null never stops. With
         privacy it needs `public_validation` or `privacy.validation_share`.
+      warm_start: "anchored" trains the private network on rows of the generator that was fitted to bought
+        histograms, before it sees a unit; free. "none" leaves that out.
+      warm_start_steps: of it.
       ladder: budgets below the declared epsilon at which the one training gives a release on its way; what is
         bought before training is priced for the lowest of them.
     """
@@ -165,6 +168,8 @@ class TrainingConfig:
     public_validation: str | None = None
     validation_every: int = 100
     early_stop_delta: float | None = None
+    warm_start: Literal["none", "anchored"] = "none"
+    warm_start_steps: int = 300
     ladder: tuple[float, ...] = ()
 
     def __post_init__(self):
@@ -204,7 +209,10 @@ class TrainingConfig:
             "resident_mb",
         ):
             yield from _above(f"training.{key}", getattr(self, key), 0)
-        for key in ("gradient_accumulation", "validation_every"):
+        if self.warm_start not in ("none", "anchored"):
+            rule = f"Expected {self.warm_start!r} to be none or anchored."
+            yield Problem("training.warm_start", rule, "Use none.")
+        for key in ("gradient_accumulation", "validation_every", "warm_start_steps"):
             yield from _above(f"training.{key}", getattr(self, key), 0)
         for key in ("warmup_steps", "checkpoint_every", "early_stop_delta"):
             yield from _above(f"training.{key}", getattr(self, key), 0, closed=True)
