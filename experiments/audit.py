@@ -57,7 +57,7 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
             config=config,
         )
     except InvalidInput as error:
-        if request.nonmembers is not None:
+        if request.nonmembers is not None or material.canary_plan is not None:
             raise
         raise InvalidInput(error.subject, _of_reference(error.problems)) from None
     coins = {} if material.canary_plan is None else {"plan_sha256": material.canary_plan}

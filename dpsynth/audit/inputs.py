@@ -91,18 +91,22 @@ def check_tables(
 def _overlaps(named: dict[str, pd.DataFrame], columns: Sequence[str]) -> list[tuple[str, str]]:
     """Finds pairs of tables that share more rows than equal people explain.
 
-    Rows of tables with few columns repeat by nature, so the share of `b` found in `a` is compared with the
-    share of rows of `a` that have a twin in `a` itself.
+    Rows of tables with few columns repeat by nature, so the share of rows of one that are found in the other
+    is compared with the share of rows of the larger table that have a twin in it: a small one holds too few
+    twins to tell.
     """
     hashes, pairs = {name: row_hashes(table, columns) for name, table in named.items()}, []
     names = list(hashes)
     for i, a in enumerate(names):
-        _, inverse, counts = np.unique(hashes[a], return_inverse=True, return_counts=True)
-        twins = float(np.mean(counts[inverse] > 1))
         for b in names[i + 1 :]:
             found = float(np.mean(np.isin(hashes[b], hashes[a])))
             backwards = float(np.mean(np.isin(hashes[a], hashes[b])))
-            size_ratio = max(len(hashes[a]), len(hashes[b])) / min(len(hashes[a]), len(hashes[b]))
-            if max(found, backwards) > 0.01 + 1.5 * min(1.0, twins * min(size_ratio, 10.0)):
+            if max(found, backwards) > 0.01 + 1.5 * _twins(max(hashes[a], hashes[b], key=len)):
                 pairs.append((a, b))
     return pairs
+
+
+def _twins(hashes: np.ndarray) -> float:
+    """Share of rows that have a twin among the others."""
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return float(np.mean(counts[inverse] > 1))
