@@ -46,7 +46,7 @@ def test_the_loss_on_real_rows_falls_before_any_was_read():
 
 
 @pytest.mark.parametrize("name", ["tvae", "ctgan"])
-def test_equal_seeds_give_equal_weights_and_the_released_critic_moves(name):
+def test_equal_seeds_give_equal_weights_and_the_private_network_moves(name):
     first, again, cold = (
         weights(warm_started(made(name), config, seed=0)) for config in (WARM, WARM, TrainingConfig())
     )
