@@ -19,7 +19,8 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.errors import DpsynthError
 from dpsynth.generators.base import check_settings, collect_rows
-from dpsynth.generators.random_field import Clique, Field, draw_rows
+from dpsynth.generators.junction_tree import Clique
+from dpsynth.generators.random_field import Field, draw_rows
 from dpsynth.generators.untrained import Untrained
 
 _SAMPLED = 50_000  # rows by which the field answers questions that are not among its cliques

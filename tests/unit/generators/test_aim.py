@@ -17,7 +17,8 @@ from dpsynth.data.schema import Categorical, Integer, Schema
 from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.data.table import PrivateTable
 from dpsynth.generators import aim
-from dpsynth.generators.random_field import Field, JunctionTree
+from dpsynth.generators.junction_tree import JunctionTree
+from dpsynth.generators.random_field import Field
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.verify import verify
 
