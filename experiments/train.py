@@ -129,6 +129,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     from dpsynth.data.datasets import load, load_schema
     from dpsynth.data.split import split
     from dpsynth.data.table import PrivateTable
+    from dpsynth.data.units import units_of
     from dpsynth.evaluation.metrics import evaluate
 
     text = plain_yaml(config)
@@ -168,7 +169,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     _record(tracker, run.release, evaluation, folder, trial=config.sweep.trial is not None)
     audit = audit_run(config, run, train, folder, tracker)
-    if schema.sequence is not None:
+    if units_of(schema).ordered:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
     shared = {"who": _who(config), "evaluated": evaluated, "record": _record}
     rungs = rung_points(config, run, folder, tracker, **shared)

@@ -14,8 +14,8 @@ import pandas as pd
 
 from dpsynth.data.dtypes import dtype_name, restore
 from dpsynth.data.schema import Datetime, Identifier, Schema
-from dpsynth.data.sequence_rows import sequence_problems
-from dpsynth.data.table import capped, name_problems
+from dpsynth.data.table import name_problems
+from dpsynth.data.units import units_of
 from dpsynth.data.validation import check_columns
 from dpsynth.errors import InvalidInput, Problem
 
@@ -56,8 +56,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     frame = frame.loc[:, ~frame.columns.duplicated()]
     checked, found = check_columns(frame, schema, text=text)
     problems += found
-    if not problems and schema.sequence is not None:
-        problems = sequence_problems(capped(checked, schema), schema)
+    problems = problems or units_of(schema).problems(checked)
     if problems:
         raise InvalidInput(subject, problems)
     return checked

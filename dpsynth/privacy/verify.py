@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.units import units_of
 from dpsynth.errors import DpsynthError
 from dpsynth.privacy.certificate import CERTIFICATE, FILES, claim, file_digest, finite_or_none
 from dpsynth.privacy.plan import choice_epsilon
@@ -168,7 +169,7 @@ def _parameter_faults(plan: Mapping[str, Any], facts: Mapping[str, Any], schema:
     from dpsynth.privacy.accounting import Ingredients
 
     rows = schema.unit.max_rows
-    weight = rows if schema.sequence is None else 1  # of a unit in histograms
+    weight = units_of(schema).mass
     names = {event["name"] for event in plan["events"]}
     open_kinds = [kind for _, kind in schema.undeclared]
     crossed = facts["statistics"].get("crossed")
