@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from dpsynth.errors import Problem
 
 MAX_VALUES = 1000
 MAX_INTEGER = 2**53
+FORMS = ("NFC", "NFKC")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,15 +126,24 @@ class Integer(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Column):
-    """One of `values`, all text, integers, floats or booleans; `ordered` if their order counts."""
+    """One of `values`, all text, integers, floats or booleans; `ordered` if their order counts.
+
+    Args:
+      other: the one of `values` as which all values that are not listed count; None refuses them.
+      normalise: Unicode form that texts are brought to before they are compared; None leaves them.
+    """
 
     kind: ClassVar[str] = "categorical"
     values: tuple[Any, ...] | None = None
     ordered: bool = False
+    other: Any = None
+    normalise: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.values, list):
             object.__setattr__(self, "values", tuple(self.values))
+        if self.values and isinstance(self.values[0], float):  # equal values have one look
+            object.__setattr__(self, "values", tuple(_without_sign(value) for value in self.values))
 
     @property
     def undeclared(self) -> str | None:
@@ -140,8 +151,12 @@ class Categorical(Column):
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
+        yield from _form_problems(self)
         if not isinstance(self.ordered, bool):
             yield self._problem("ordered is not a boolean.", "Write true or false.")
+        if self.other is not None and self.other not in (self.values or ()):
+            rule = f"other={self.other!r} is not among its values."
+            yield self._problem(rule, "Add it to values; values that are not listed come back as it.")
         if self.values is None:
             return
         if not isinstance(self.values, tuple) or not self.values:
@@ -162,6 +177,10 @@ class Categorical(Column):
         elif twice := [value for value, times in Counter(self.values).items() if times > 1]:
             listed = ", ".join(repr(value) for value in twice[:3])
             yield self._problem(f"values lists {listed} more than once.", "List each value once.")
+        elif self.normalise in FORMS and isinstance(self.values[0], str):
+            for value in self.values:
+                if unicodedata.normalize(self.normalise, value) != value:
+                    yield self._problem(f"value {value!r} is not in form {self.normalise}.", "Write it so.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +232,15 @@ class Identifier(Column):
     """Names a row or an entity. Never learned and never released: fresh surrogate keys take its place."""
 
     kind: ClassVar[str] = "identifier"
+    normalise: str | None = None
 
     @property
     def modelled(self) -> bool:
         return False
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from _form_problems(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +262,16 @@ KINDS: dict[str, type[Column]] = {
 def plain(value: Any) -> Any:
     """Turns tuples into lists, for JSON and YAML."""
     return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _form_problems(column: Any) -> Iterator[Problem]:
+    if column.normalise is not None and column.normalise not in FORMS:
+        rule = f"normalise={column.normalise!r} is unknown."
+        yield column._problem(rule, f"Write one of {', '.join(FORMS)}, or leave it out.")
+
+
+def _without_sign(value: Any) -> Any:
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _is_int(value: Any) -> bool:
