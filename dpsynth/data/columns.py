@@ -15,6 +15,7 @@ from dpsynth.errors import Problem
 MAX_VALUES = 1000
 MAX_INTEGER = 2**53
 FORMS = ("NFC", "NFKC")
+UNLISTED = ("other", "missing", "spread")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,11 @@ class Column:
     def undeclared(self) -> str | None:
         """What has to be bought before the column can be used: `bounds`, `values` or nothing."""
         return None
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a value may come back missing, though none may be missing in the table."""
+        return self.nullable
 
     def problems(self) -> Iterator[Problem]:
         """Yields the rules that this declaration breaks."""
@@ -129,7 +135,11 @@ class Categorical(Column):
     """One of `values`, all text, integers, floats or booleans; `ordered` if their order counts.
 
     Args:
-      other: the one of `values` as which all values that are not listed count; None refuses them.
+      other: what values outside the list count and come back as. With `values` it is one of them, and without
+        it such values are refused. Where values are bought, it stands for those that too few units share.
+      unlisted: what becomes of values that are not bought: `other` (the default for text, as "(other)"; or
+        where `other` is declared), `missing` (the default for the rest), or `spread` over the bought values
+        by their shares. Never a bought value by itself.
       normalise: Unicode form that texts are brought to before they are compared; None leaves them.
     """
 
@@ -137,6 +147,7 @@ class Categorical(Column):
     values: tuple[Any, ...] | None = None
     ordered: bool = False
     other: Any = None
+    unlisted: str | None = None
     normalise: str | None = None
 
     def __post_init__(self) -> None:
@@ -149,16 +160,24 @@ class Categorical(Column):
     def undeclared(self) -> str | None:
         return "values" if self.values is None else None
 
+    @property
+    def gaps(self) -> bool:
+        text = self.dtype in (None, "str", "string", "object", "category")
+        return self.nullable or (self.values is None and (not text or self.unlisted == "missing"))
+
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
         yield from _form_problems(self)
         if not isinstance(self.ordered, bool):
             yield self._problem("ordered is not a boolean.", "Write true or false.")
-        if self.other is not None and self.other not in (self.values or ()):
-            rule = f"other={self.other!r} is not among its values."
-            yield self._problem(rule, "Add it to values; values that are not listed come back as it.")
+        if self.unlisted is not None and (self.values is not None or self.unlisted not in UNLISTED):
+            rule = f"unlisted={self.unlisted!r} is for values that are bought: {', '.join(UNLISTED)}."
+            yield self._problem(rule, "Correct it, or leave it out.")
         if self.values is None:
             return
+        if self.other is not None and self.other not in self.values:
+            rule = f"other={self.other!r} is not among its values."
+            yield self._problem(rule, "Add it to values; values that are not listed come back as it.")
         if not isinstance(self.values, tuple) or not self.values:
             yield self._problem(
                 "values is not a list of at least one value.", "List them, or leave values out."

@@ -31,13 +31,13 @@ def storage_dtype(column: Column) -> str:
     """Returns the pandas dtype of a column: the declared one, or its kind's own.
 
     It is a function of the schema alone. Inferred from values it would depend on single rows: one missing
-    value turns whole numbers into float64. A nullable column has a dtype that holds missing values whether
-    or not one is missing; numbers that name things have the widest, as there may be many to name.
+    value turns whole numbers into float64. A column whose values may be missing has a dtype that holds that
+    whether or not one is; numbers that name things have the widest, as there may be many to name.
     """
     dtype = column.dtype or _own_dtype(column)
     if isinstance(column, Identifier):
         dtype = _wide(dtype)
-    return _GAPPY.get(dtype, dtype) if column.nullable else dtype
+    return _GAPPY.get(dtype, dtype) if column.gaps else dtype
 
 
 def _own_dtype(column: Column) -> str:
@@ -154,6 +154,7 @@ def with_format(schema: Schema, frame: pd.DataFrame) -> Schema:
         if not isinstance(column, Drop) and column.name in place:
             found = dtype_name(frame[column.name].dtype)
             column = column if found == storage_dtype(column) else replace(column, dtype=found)
+            column = replace(column, nullable=column.gaps)  # of what comes back
         columns.append(column)
     columns.sort(key=lambda column: place.get(column.name, len(place)))
     return replace(schema, columns=tuple(columns))

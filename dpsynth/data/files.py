@@ -130,7 +130,7 @@ def readable(path: Path) -> None:
 
 
 def refuse_names(path: Path, names: Sequence[str]) -> None:
-    """Refuses names that are empty or occur twice; they are told by place, for they may be someone's values."""
+    """Refuses names that are empty or occur twice, by place: they may be someone's values."""
     problems = twice_problems(names)
     problems += [Problem("columns", "A column has no name.", "Name it.")] if "" in names else []
     if problems:

@@ -34,10 +34,10 @@ MIN_ROWS = 2
 def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """Reads a table and checks it against its schema, before anything else is done with it.
 
-    Columns come back in the order of `source`, in dtypes that follow from the schema and the types of the file
-    (Arrow's, or a frame's dtypes) and from no value: numbers and booleans in their declared dtype or their
-    kind's own, dates as moments or text as the file has them. Equal values look equal: 0.0 and -0.0, 1 and
-    True, 0.1 in any width. Missing values stay missing. Columns declared `Drop` are left out.
+    Columns come back in the order of `source`, in dtypes that follow from the schema and the types of the
+    file (Arrow's, or a frame's dtypes) and from no value: numbers and booleans in their declared dtype or
+    their kind's own, dates as moments or text as the file has them. Equal values look equal: 0.0 and -0.0,
+    1 and True, 0.1 in any width. Missing values stay missing. Columns declared `Drop` are left out.
 
     Edge cases: numbers and dates out of bounds are clipped where the schema says clip, values that are not
     listed count as `other` where it names one, and are refused elsewhere; constant columns, and nullable

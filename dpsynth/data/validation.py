@@ -188,6 +188,9 @@ def _check_values(series: pd.Series, column: Categorical, text: bool) -> _Found:
             "declared values are" if column.values else "declared dtype is",
         )
         return series, [(f"Its dtype is {found}, its {wanted} {own.__name__}.", "Make them the same.")]
+    if column.other is not None and not isinstance(column.other, (own, int) if own is float else own):
+        rule = f"other={column.other!r} is not of type {own.__name__}, as its values are."
+        return series, [(rule, "Declare other of the same type, or dtype.")]
     values = _as_type(series, own, column.normalise)
     if values is None:
         fix = "Quote the declared values." if column.values else "Declare another dtype."
