@@ -52,9 +52,7 @@ def changes(
     """Runs all purchases on a table; returns what removing each of its units changes, by event."""
     units, found = units_of(schema), {}
     table = PrivateTable(frame, schema)
-    others = [
-        PrivateTable(units.without(frame, number), schema)._frame for number in range(units.num(frame))
-    ]
+    others = [PrivateTable(units.without(frame, number), schema)._frame for number in range(units.num(frame))]
     with _recorded(found, others):
         with pytest.raises(_Bought):
             pipeline.run(table, recipe, folder, entropy=entropy)
