@@ -31,6 +31,7 @@ ALLOWED = {
         "dpsynth.errors",
         "dpsynth.data",
         "dpsynth.privacy",
+        "dpsynth.generators",
         "dpsynth.pipeline",
         "dpsynth.recipe",
     },
