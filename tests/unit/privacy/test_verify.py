@@ -35,6 +35,9 @@ DECLARED = Schema(
 )
 
 
+FREE = {"anchor_steps": 2, "warm_steps": 2, "fit_pool": 500}
+
+
 def table(schema):
     draw = np.random.default_rng(0)
     columns = {
@@ -45,10 +48,10 @@ def table(schema):
     return PrivateTable(pd.DataFrame(columns), schema)
 
 
-def recipe(anchor: float = 0.0, **privacy):
+def recipe(anchor: float = 0.0, rounds: int | None = None, **privacy):
     return pipeline.Recipe(
         generator="tvae",
-        settings=tvae.Config(size="small", anchor_weight=anchor, anchor_steps=2, warm_steps=2, fit_pool=500),
+        settings=tvae.Config(size="small", anchor_weight=anchor, adaptive_rounds=rounds, **FREE),
         privacy=PrivacyConfig(**{"epsilon": 8.0, "delta": 1e-5, **privacy}),
         training=TrainingConfig(steps=3, epochs=None, sample_rate=0.1),
     )
@@ -116,6 +119,18 @@ def test_a_dropped_purchase_fails(copy, names):
 def test_dropped_joint_histograms_fail(bought, name):
     forge(bought, ledger=without(name))
     assert "events" in failed(bought)
+
+
+def test_an_uncharged_choice_fails(tmp_path):
+    pipeline.run(table(DECLARED), recipe(anchor=1.0, rounds=1), tmp_path)
+    folder = tmp_path / "release"
+    assert not failed(folder)
+    plan = json.dumps(load(folder / "ledger.json"))
+    assert "marginals/1/choice" in plan and "exponential_mechanism" in plan
+    forge(folder, ledger=lambda records: [r for r in records if r.get("event") != "marginals/1/choice"])
+    assert failed(folder) == ["events"]
+    forge(folder, ledger=without("marginals/1/choice"))
+    assert "events" in failed(folder)
 
 
 def test_histograms_that_are_dropped_from_files_as_well_fail(copy):
