@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
+from dpsynth.errors import described
 from experiments import command_line, sweep
 from experiments.coins import flip
 from experiments.ladder import rung_points
@@ -243,9 +244,7 @@ def job(node: DictConfig) -> float:
             with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
-            failed = Point(
-                **_who(config), status=FAILED, claim=claim_of(config), error=tracking.described(error)
-            )
+            failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=described(error))
             failed.dump(folder)
             raise
         point.dump(folder)
