@@ -18,8 +18,9 @@ from dpsynth.data.statistics import Statistics
 from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.planning import plan, request, try_questions
 from dpsynth.privacy.plan import Plan
-from dpsynth.recipe import Recipe, plan, request, try_questions
+from dpsynth.recipe import Recipe, settings_of
 
 __all__ = ["Plan", "Recipe", "Run", "plan", "rebuild", "request", "run", "sample"]
 
@@ -96,7 +97,7 @@ def run(
         return Run(release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs)
     public = _public_rows(table.schema, recipe)
     try_questions(table.schema, recipe)
-    with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced) as ledger:
+    with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced, recipe) as ledger:
         with clock("measure"):
             statistics = _measure(table, recipe, priced, ledger, entropy, folder)
             generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
@@ -126,12 +127,10 @@ def sample(
 
 def rebuild(release: Release) -> Any:
     """Returns the generator of a release, with its released weights."""
-    from pydantic import TypeAdapter
-
     from dpsynth.generators.base import load_generator
 
     module = load_generator(release.generator["name"])
-    config = TypeAdapter(module.Config).validate_python(release.generator["config"])
+    config = settings_of(release.generator["name"], release.generator["config"])
     made_private = release.shaped
     encoder = module.Generator.encoder(config, release.schema, release.statistics, private=made_private)
     stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
@@ -151,11 +150,13 @@ def _measure(
     return measure(table, priced, ledger, entropy, answers=folder / "answers.json", max_cells=max_cells)
 
 
-def _ledger(path: Path, priced: Plan) -> Ledger:
+def _ledger(path: Path, priced: Plan, recipe: Recipe) -> Ledger:
     """Opens a new ledger, or the one of the interrupted run in this folder."""
     from dpsynth.privacy.ledger import Ledger
 
-    return Ledger.resume(path, priced) if path.exists() else Ledger.create(path, priced)
+    if path.exists():
+        return Ledger.resume(path, priced)
+    return Ledger.create(path, priced, recipe.to_dict())
 
 
 def _build(

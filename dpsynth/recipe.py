@@ -1,16 +1,17 @@
-"""From public facts to a plan: what a recipe asks of a schema, before anything private is read."""
+"""What to do with a table. Public, and kept in the ledger's head, so that a stranger can plan it again."""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
-from dpsynth.errors import InvalidInput
+from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.plan import Plan, Request, make_plan
+
+_OF_ITS_OWNER = ("dataset_ledger",)  # a path on the owner's machine, which changes no event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,68 +33,80 @@ class Recipe:
     seed: int = 0
     num_rows: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, without paths of the owner's machine."""
+        privacy = {key: value for key, value in asdict(self.privacy).items() if key not in _OF_ITS_OWNER}
+        training = asdict(self.training)
+        if training["public_validation"] is not None:
+            training["public_validation"] = Path(training["public_validation"]).name
+        content = {
+            "generator": self.generator,
+            "settings": asdict(self.settings),
+            "privacy": privacy,
+            "training": training,
+            "seed": self.seed,
+            "num_rows": self.num_rows,
+        }
+        return json.loads(json.dumps(content, allow_nan=False))
 
-def plan(schema: Schema, recipe: Recipe) -> Plan:
-    """Splits the declared budget before anything private is read; depends on public facts alone.
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
+        """The inverse, for whoever plans again; looks at a public table, which change no event, are left out.
 
-    Raises:
-      InvalidInput: the method does not fit the schema, or there is no such plan; lists every reason.
-    """
-    try:
-        hash(recipe)
-    except TypeError:  # settings that hold a mapping are solved for anew
-        return _plan.__wrapped__(schema, recipe)
-    return _plan(schema, recipe)
+        Raises:
+          InvalidInput: an unknown method, or content that is not exactly what `to_dict` writes.
+        """
+        from pydantic import TypeAdapter, ValidationError
 
+        from dpsynth.generators.base import load_generator
 
-@functools.lru_cache(maxsize=8)
-def _plan(schema: Schema, recipe: Recipe) -> Plan:
-    return make_plan(recipe.privacy, recipe.training, schema, request(schema, recipe))
-
-
-def request(schema: Schema, recipe: Recipe) -> Request:
-    """What the method needs from the budget, known before any purchase; public.
-
-    Raises:
-      InvalidInput: the method does not fit the schema.
-    """
-    from dpsynth.generators.base import generator_names, load_generator, wishes
-    from dpsynth.methods import fit_problems
-
-    method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
-    if problems := fit_problems(recipe.generator, schema, generator_names()):
-        raise InvalidInput("the recipe", problems)
-    encoder = method.encoder_type
-    questions = method.questions(recipe.settings, schema, private=private)
-    wants = wishes(method, recipe.settings, schema, private=private)
-    return Request(
-        trains=wants.trains,
-        measures=wants.measures,
-        num_marginals=len(questions),
-        num_refined=encoder.num_refined(schema) if questions and wants.refines else 0,
-        crossed=encoder.crossing(schema) if questions or wants.rounds else None,
-        rounds=wants.rounds,
-        **(_private_network(method, schema, recipe) if wants.trains and private else {}),
-    )
+        parts = _mapping("recipe", content)
+        training = _mapping("training", parts.get("training"))
+        looks = {key: training.get(key) for key in ("public_validation", "early_stop_delta")}
+        if looks["public_validation"] is not None:
+            training = training | {"public_validation": None, "early_stop_delta": None}
+        settings = load_generator(str(parts.get("generator"))).Config
+        try:
+            recipe = cls(
+                generator=parts.get("generator"),
+                settings=settings_of(parts.get("generator"), parts.get("settings")),
+                privacy=TypeAdapter(PrivacyConfig).validate_python(parts.get("privacy")),
+                training=TypeAdapter(TrainingConfig).validate_python(training),
+                seed=parts.get("seed"),
+                num_rows=parts.get("num_rows"),
+            )
+        except (ValidationError, TypeError, ValueError) as error:
+            rule = f"Is not one of {settings.__module__}: {type(error).__name__}."
+            raise InvalidInput(
+                "the recipe", [Problem("recipe", rule, "Read it with its own version.")]
+            ) from None
+        again = recipe.to_dict()
+        again["training"] |= looks if looks["public_validation"] is not None else {}
+        if again != content:
+            keys = [key for key in {*again, *parts} if again.get(key) != parts.get(key)]
+            problems = [
+                Problem(key, "Is not what a run writes.", "Read it with its own version.") for key in keys
+            ]
+            raise InvalidInput("the recipe", problems)
+        return recipe
 
 
-def _private_network(method: Any, schema: Schema, recipe: Recipe) -> dict[str, Any]:
-    """What the plan asks of the network, over made-up statistics: a guess, as no cell is bought yet."""
-    statistics = Statistics.made_up(schema)
-    encoder = method.encoder(recipe.settings, schema, statistics, private=True)
-    objective = method(recipe.settings, encoder, statistics, seed=0, private=True).objective()
-    return {
-        "num_parameters": sum(p.numel() for p in objective.private.parameters()),
-        "validates": hasattr(objective, "validation_losses"),
-    }
+def settings_of(generator: str, content: Any) -> Any:
+    """Returns a method's `Config` from its JSON-able form; raises pydantic's `ValidationError`."""
+    from pydantic import TypeAdapter
 
-
-def try_questions(schema: Schema, recipe: Recipe) -> None:
-    """Tries the method's questions on made-up units, before anything is charged."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.extremes import check_questions
 
-    method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
-    if questions := method.questions(recipe.settings, schema, private=private):
-        made_up = Statistics.made_up(schema, max_cells=method.encoder_type.max_cells)
-        check_questions(method.encoder(recipe.settings, schema, made_up, private=private), questions)
+    config = load_generator(generator).Config
+    known = {field.name for field in fields(config)}
+    if unknown := sorted(set(_mapping("settings", content)) - known):
+        raise InvalidInput(
+            "the recipe", [Problem(key, "Is no setting.", f"Known: {known}.") for key in unknown]
+        )
+    return TypeAdapter(config).validate_python(content)
+
+
+def _mapping(where: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise InvalidInput("the recipe", [Problem(where, "Is missing.", "Make the release anew.")])
+    return dict(content)
