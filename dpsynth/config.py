@@ -15,7 +15,6 @@ import json
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpsynth.alone import alone
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import CONF
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 SUBJECT = "The configuration"
 
 # Which dataclass describes which group; these modules are light. A generator's `Config` is found by its name.

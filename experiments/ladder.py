@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth import tracking
 from dpsynth.config import RunConfig
-from experiments.points import FINISHED, Point
+
+from .points import FINISHED, Point
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation

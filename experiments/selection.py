@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.config import RunConfig, parse
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments.points import FINISHED, Point
+
+from .points import FINISHED, Point
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,8 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     from dpsynth.data.datasets import load_schema
     from dpsynth.privacy.records import event_from_dict, event_to_dict
     from dpsynth.privacy.selection import selection_curve, selection_facts
-    from experiments.train import recipe_of
+
+    from .train import recipe_of
 
     runs, problems = [], []
     for config in configs:

@@ -17,10 +17,11 @@ from omegaconf import OmegaConf
 from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments.command_line import JobFailed
-from experiments.notes import NOTE, sweep_note
-from experiments.overrides import CommandLine
-from experiments.points import (
+
+from .command_line import JobFailed
+from .notes import NOTE, sweep_note
+from .overrides import CommandLine
+from .points import (
     EVIDENCE,
     FINISHED,
     RESULT,
@@ -34,7 +35,7 @@ from experiments.points import (
     summary_text,
     table,
 )
-from experiments.run_audit import sentence
+from .run_audit import sentence
 
 _AXES = 4  # figures among the parallel coordinates
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
@@ -194,7 +195,7 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
     """Releases the best trial, and records it with the sweep."""
-    from experiments.selection import SELECTED, conclude
+    from .selection import SELECTED, conclude
 
     release, said = conclude(folder, points)
     if release is not None:

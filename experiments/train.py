@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
-from experiments import command_line, sweep
-from experiments.coins import flip
-from experiments.ladder import rung_points
-from experiments.lifetime import charge_table
-from experiments.points import FAILED, FINISHED, Point
-from experiments.run_audit import audit_run, refuse_violation
+
+from . import command_line, sweep
+from .coins import flip
+from .ladder import rung_points
+from .lifetime import charge_table
+from .points import FAILED, FINISHED, Point
+from .run_audit import audit_run, refuse_violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,8 @@ def _fit(
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
-    from experiments.progress import shown
+
+    from .progress import shown
 
     with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
         return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
@@ -194,7 +196,7 @@ def _score(config: RunConfig, run: Run, holdout: PrivateTable) -> float | None:
     """Returns the noisy score of a trial of a private selection; None for other runs."""
     if config.sweep.trial is None:
         return None
-    from experiments.selection import private_score
+    from .selection import private_score
 
     rows = holdout.reveal("noisy score of a trial, paid for by the selection")
     return private_score(config, run.release.synthetic, rows, holdout.schema)
