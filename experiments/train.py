@@ -1,7 +1,7 @@
 """Trains one generator per point and says what its privacy bought: `python -m experiments.train --help`.
 
 One job: read the table, set the holdout aside, run the pipeline on the rest, evaluate, record. The claim
-covers the rows that are left after the holdout; figures on the holdout are internal.
+covers the whole table: who is set aside is decided by secret coins. Figures on the holdout are internal.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     """Does one job; the result is also in the folder and in the tracker."""
     from dpsynth import pipeline
     from dpsynth.data.datasets import load, load_schema
-    from dpsynth.data.split import split
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.metrics import evaluate
+    from experiments.holdout import set_aside
 
     text = plain_yaml(config)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -142,7 +142,8 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     with tracker.timed("load"):
         frame, schema = load(config.data)
         tracker.dataset(config.data.name, PrivateTable(frame, schema))
-        rows, held = split(frame, schema, config.holdout_share, config.seed)
+        shared = sweep.shared_folder(folder)
+        rows, held = set_aside(frame, schema, config.holdout_share, folder, shared)
         flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
         train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
         real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
@@ -159,7 +160,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
             schema,
             config.evaluation,
             config.seed,
-            cache=sweep.shared_folder(folder),
+            cache=shared,
         )
 
     with tracker.timed("evaluate"):
@@ -170,8 +171,8 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     audit = audit_run(config, run, train, folder, tracker)
     if schema.sequence is not None:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
-    shared = {"who": _who(config), "evaluated": evaluated, "record": _record}
-    rungs = rung_points(config, run, folder, tracker, **shared)
+    how = {"who": _who(config), "evaluated": evaluated, "record": _record}
+    rungs = rung_points(config, run, folder, tracker, **how)
     point = Point(
         **_who(config),
         status=FINISHED,
