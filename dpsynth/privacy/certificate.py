@@ -21,7 +21,7 @@ FILES = (
 )  # hashed in the certificate
 
 COVERS = (
-    "The whole table that the run was given. Units that were set aside before training (holdout, canaries) are "
+    "The whole table that the run was given. Units set aside before training (holdout, canaries) are "
     "covered as well where a secret coin of its own decided over each; no amplification is counted for it."
 )
 GAPS = (
