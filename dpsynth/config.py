@@ -267,7 +267,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             where = getattr(error, "full_key", None) or SUBJECT
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
-    plain = {"audit": {}, **{str(key): value for key, value in node.items()}}
+    plain = {"audit": {}, "sweep": {}, "tracking": {}, **{str(key): value for key, value in node.items()}}
     groups = {*SECTIONS, "generator"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)

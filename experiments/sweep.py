@@ -23,6 +23,7 @@ from experiments.overrides import CommandLine
 from experiments.points import (
     EVIDENCE,
     FINISHED,
+    INTERNAL,
     RESULT,
     Point,
     aligned,
@@ -53,7 +54,8 @@ def place(config: RunConfig) -> tuple[Path, Point | None]:
     a sweep and its resumption. A point that was begun goes on in its own folder, where its ledger is.
     """
     if config.sweep.resume is not None:
-        for mark in sorted(Path(config.sweep.resume).glob(f"*/{_MARK}")):
+        resumed = Path(config.sweep.resume) / (INTERNAL if config.sweep.trial is not None else "")
+        for mark in sorted(resumed.glob(f"*/{_MARK}")):
             if mark.read_text(encoding="utf-8").strip() == config.mark:
                 result = mark.parent / RESULT
                 point = Point.load(result) if result.exists() else None
@@ -74,8 +76,13 @@ def runs_beside_others() -> bool:
 
 
 def shared_folder(folder: Path) -> Path:
-    """Returns where the points of a sweep keep what they share: figures on the real rows alone. Internal."""
-    return (folder.parent if HydraConfig.get().mode == RunMode.MULTIRUN else folder) / "internal"
+    """Returns where the points of a sweep keep what they share: who is held out, figures on real rows alone.
+
+    Internal. The trials of a private selection are in that folder themselves.
+    """
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return folder / INTERNAL
+    return folder.parent if folder.parent.name == INTERNAL else folder.parent / INTERNAL
 
 
 def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
@@ -122,9 +129,8 @@ def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: trac
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
     parts, cost = [summary_text(points)], ""
     with _reported("The sweep's cost could not be computed"):
-        if config.sweep.selection == "none":
-            cost = _cost(folder, tracker)
-            parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
+        cost = _cost(folder, tracker)
+        parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
     tracker.tags({NOTE: sweep_note(points, cost)})
     parts.append(f"Everything of this sweep: {near(folder)}")
     if tracker.run_id:
@@ -154,9 +160,12 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     name = f"sweep of {command.num_points} points"
     with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
         tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
-        extra = [f"hydra.sweep.dir={quoted(str(folder))}"]
-        if config.sweep.selection == "private":
+        private = config.sweep.selection == "private"
+        jobs = folder / INTERNAL if private else folder
+        extra = [f"hydra.sweep.dir={quoted(str(jobs))}"]
+        if private:
             extra.append("hydra/sweeper=private")
+            print("Trials run. How many there are stays secret, so nothing of them is shown.", flush=True)
         extra += _search_settings(command)
         if tracker.run_id:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
@@ -166,16 +175,17 @@ def around(command: CommandLine) -> Iterator[list[str]]:
         except JobFailed as error:  # some points failed, and are marked so; the sweep itself went through
             failure = error
         finally:
-            points = collect(folder)
-            if config.sweep.selection == "private":
+            points = collect(jobs)
+            if private:
                 with _reported("Nothing was chosen"):
                     _select(tracker, folder, points)
-            if points:
+            elif points:
                 with _reported("The frontier could not be drawn"):
                     record_frontier(tracker, folder, points)
                 with _reported("The summary could not be made"):
                     _say(points, config, folder, tracker)
-        tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
+        if not private:
+            tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
     if failure is not None:
         raise failure
 
@@ -193,15 +203,19 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
-    """Releases the best trial, and records it with the sweep."""
+    """Releases the best trial, and records it with the sweep; figures of trials stay in their folder."""
     from experiments.selection import SELECTED, conclude
 
     release, said = conclude(folder, points)
     if release is not None:
         tracker.tags({"dp.claim": release.claim})
         tracker.artifacts(folder / SELECTED / "release", "release")
+        tracker.register(folder / SELECTED / "release")
+    if points:
+        with _reported("The frontier of the trials could not be drawn"):
+            record_frontier(tracking.Tracker(), folder / INTERNAL, points)
     tracker.text(said, "selection.txt")
-    print(f"\n{said}", flush=True)
+    print(f"\n{said}\nInternal, all of the trials: {near(folder / INTERNAL)}\n", flush=True)
 
 
 @contextlib.contextmanager

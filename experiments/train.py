@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +90,7 @@ def plain_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _record(
-    tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path, *, trial: bool = False
-) -> None:
+def _record(tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path) -> None:
     """Logs what came out; the names say what may leave."""
     tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
     tracker.metric("released/rows", len(release.synthetic))
@@ -106,9 +105,8 @@ def _record(
         tracker.metrics(
             {f"{metric.visibility}/{metric.name}{suffix}": value for suffix, value in known.items()}
         )
-    if not trial:  # of trials only the best is released, at the end of the sweep
-        tracker.artifacts(folder / "release", "release")
-        tracker.register(folder / "release")
+    tracker.artifacts(folder / "release", "release")
+    tracker.register(folder / "release")
     tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
 
 
@@ -119,7 +117,8 @@ def _fit(
     from dpsynth import pipeline
     from experiments.progress import shown
 
-    with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
+    how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
+    with shown(label_of(config), tracker, plan, **how) as on_step:
         return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
 
 
@@ -151,6 +150,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     if math.isfinite(spent.epsilon):
         tracker.metric("privacy/table_epsilon", spent.epsilon)
     run = _fit(config, plan, train, folder, tracker, flipped.digest)
+    score = _score(config, run, holdout, folder)
 
     def evaluated(release: Release) -> Evaluation:
         return evaluate(
@@ -167,7 +167,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         evaluation = evaluated(run.release)
     tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
     tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
-    _record(tracker, run.release, evaluation, folder, trial=config.sweep.trial is not None)
+    _record(tracker, run.release, evaluation, folder)
     audit = audit_run(config, run, train, folder, tracker)
     if schema.sequence is not None:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
@@ -183,7 +183,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         release=str(folder / "release"),
         run_id=tracker.run_id,
         spent=spent.text(),
-        score=_score(config, run, holdout),
+        score=score,
         rungs=[vars(rung) for rung in rungs],
     )
     if rungs:
@@ -191,14 +191,16 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     return point
 
 
-def _score(config: RunConfig, run: Run, holdout: PrivateTable) -> float | None:
+def _score(config: RunConfig, run: Run, holdout: PrivateTable, folder: Path) -> float | None:
     """Returns the noisy score of a trial of a private selection; None for other runs."""
     if config.sweep.trial is None:
         return None
-    from experiments.selection import private_score
+    from experiments.selection import score_once
 
-    rows = holdout.reveal("noisy score of a trial, paid for by the selection")
-    return private_score(config, run.release.synthetic, rows, holdout.schema)
+    def rows() -> pd.DataFrame:
+        return holdout.reveal("noisy score of a trial, paid for by the selection")
+
+    return score_once(config, run.release.synthetic, rows, holdout.schema, folder)
 
 
 def _draw_sequences(tracker: Tracker, synthetic: pd.DataFrame, train: PrivateTable, folder: Path) -> None:
@@ -235,8 +237,12 @@ def job(node: DictConfig) -> float:
     """Runs one point, unless the sweep that is resumed has it; returns its utility for a sweeper."""
     from dpsynth import tracking
     from dpsynth.evaluation.types import Evaluation
+    from experiments.selection import kept_score
 
     config = parse(node)
+    trial = config.sweep.trial is not None
+    if trial:  # how many trials there are is secret: they leave no run behind, and print nothing
+        config = replace(config, tracking=replace(config.tracking, name="none"))
     folder, point = sweep.place(config)
     if point is None:
         tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
@@ -247,10 +253,12 @@ def job(node: DictConfig) -> float:
             failed = Point(
                 **_who(config), status=FAILED, claim=claim_of(config), error=tracking.described(error)
             )
+            if trial:  # the choice is among scores, whatever became of unpaid figures
+                failed = replace(failed, score=kept_score(folder), release=str(folder / "release"))
             failed.dump(folder)
             raise
         point.dump(folder)
-    if not config.tracking.parent_run_id:
+    if not config.tracking.parent_run_id and not trial:
         print(sweep.finished_text(point))
     refuse_violation(point.audit, point.release)
     return utility_of(Evaluation.from_dict(point.evaluation))
