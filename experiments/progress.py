@@ -111,4 +111,4 @@ def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool, quiet: bool 
         with line:
             yield StepLog(tracker, line, epsilon_after(plan))
     finally:
-        tracker.metric("seconds/pipeline", time.perf_counter() - start)
+        tracker.metric("internal/seconds/pipeline", time.perf_counter() - start)

@@ -48,7 +48,7 @@ def draw_trials(
     path, grid = Path(folder) / TRIALS, [list(words) for words in grid]
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["grid"] != grid:
+        if [_identity(words) for words in kept["grid"]] != [_identity(words) for words in grid]:
             raise DpsynthError(f"{path} was drawn for another grid. Restore it, or start a new sweep.")
     else:
         configs = [parse(composed(words)) for words in grid]
@@ -61,6 +61,11 @@ def draw_trials(
             file.flush()
             os.fsync(file.fileno())
     return [[*grid[pick], f"sweep.trial={trial}"] for trial, pick in enumerate(kept["picks"])]
+
+
+def _identity(words: Sequence[str]) -> list[str]:
+    """Returns what a configuration computes: not where it is tracked, nor that it goes on."""
+    return [word for word in words if not word.startswith(("tracking.", "sweep.resume="))]
 
 
 def _trials(config: RunConfig) -> Any:

@@ -37,6 +37,10 @@ from experiments.points import (
 )
 from experiments.run_audit import sentence
 
+SEARCHED = (
+    "A search chose these settings after looking at figures of earlier ones on private rows, which nothing "
+    "paid for. No epsilon covers that choice."
+)
 _AXES = 4  # figures among the parallel coordinates
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
@@ -114,8 +118,17 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     tracker.table(shown.reset_index(drop=True), "internal/frontier/table.json")
 
 
-def _cost(folder: Path, tracker: tracking.Tracker) -> str:
-    """States what the sweep costs as a whole, from every ledger in it, finished or not."""
+def search_tags(hydra: Any) -> dict[str, str]:
+    """Returns the tag of runs whose settings follow from earlier ones' figures, as with Optuna; else none."""
+    sweeper = str(OmegaConf.select(hydra, "sweeper._target_"))
+    return {} if sweeper.endswith(("BasicSweeper", "PrivateSweeper")) else {"dp.search": SEARCHED}
+
+
+def _cost(folder: Path, tracker: tracking.Tracker, searched: bool) -> str:
+    """States what the sweep costs as a whole, from every ledger in it; a search has no cost that is known."""
+    if searched:
+        tracker.text(SEARCHED, "cost.txt")
+        return SEARCHED
     from dpsynth.privacy.composition import read_ledger, sweep_cost
 
     cost = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))])
@@ -125,11 +138,13 @@ def _cost(folder: Path, tracker: tracking.Tracker) -> str:
     return cost.text()
 
 
-def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker) -> None:
+def _say(
+    points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker, *, searched: bool
+) -> None:
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
     parts, cost = [summary_text(points)], ""
     with _reported("The sweep's cost could not be computed"):
-        cost = _cost(folder, tracker)
+        cost = _cost(folder, tracker, searched)
         parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
     tracker.tags({NOTE: sweep_note(points, cost)})
     parts.append(f"Everything of this sweep: {near(folder)}")
@@ -159,6 +174,7 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     store = config.tracking.absolute()
     name = f"sweep of {command.num_points} points"
     with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
+        tracker.tags(search_tags(command.hydra))
         tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
         private = config.sweep.selection == "private"
         jobs = folder / INTERNAL if private else folder
@@ -183,7 +199,7 @@ def around(command: CommandLine) -> Iterator[list[str]]:
                 with _reported("The frontier could not be drawn"):
                     record_frontier(tracker, folder, points)
                 with _reported("The summary could not be made"):
-                    _say(points, config, folder, tracker)
+                    _say(points, config, folder, tracker, searched=bool(search_tags(command.hydra)))
         if not private:
             tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
     if failure is not None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
@@ -92,11 +93,13 @@ def plain_yaml(config: RunConfig) -> str:
 
 def _record(tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path) -> None:
     """Logs what came out; the names say what may leave."""
-    tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
+    tracker.metrics(
+        {f"internal/seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()}
+    )
     tracker.metric("released/rows", len(release.synthetic))
-    tracker.metric("system/peak_memory_mb", peak_memory_mb())
+    tracker.metric("internal/system/peak_memory_mb", peak_memory_mb())
     if "torch" in sys.modules:
-        tracker.metric("system/threads", sys.modules["torch"].get_num_threads())
+        tracker.metric("internal/system/threads", sys.modules["torch"].get_num_threads())
     for metric in evaluation.metrics:
         ends = {"": metric.value, "_lower": metric.lower, "_upper": metric.upper}
         known = {
@@ -166,7 +169,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     with tracker.timed("evaluate"):
         evaluation = evaluated(run.release)
     tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
-    tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
+    tracker.metrics({f"internal/seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     _record(tracker, run.release, evaluation, folder)
     audit = audit_run(config, run, train, folder, tracker)
     if schema.sequence is not None:
@@ -246,6 +249,8 @@ def job(node: DictConfig) -> float:
     folder, point = sweep.place(config)
     if point is None:
         tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
+        if config.tracking.parent_run_id:
+            tags |= sweep.search_tags(HydraConfig.get())
         try:
             with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
