@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
+from dpsynth.errors import described
 from experiments import command_line, sweep
 from experiments.coins import flip
 from experiments.ladder import rung_points
@@ -255,9 +256,7 @@ def job(node: DictConfig) -> float:
             with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
-            failed = Point(
-                **_who(config), status=FAILED, claim=claim_of(config), error=tracking.described(error)
-            )
+            failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=described(error))
             if trial:  # the choice is among scores, whatever became of unpaid figures
                 failed = replace(failed, score=kept_score(folder), release=str(folder / "release"))
             failed.dump(folder)

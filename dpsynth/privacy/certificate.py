@@ -13,6 +13,7 @@ from dpsynth.privacy.records import spent
 
 VERSION = 1
 CERTIFICATE = "certificate.json"
+SIGNATURE = "signature.json"  # of the certificate, where the release is signed
 FILES = (
     "synthetic.parquet",
     "generator.safetensors",
