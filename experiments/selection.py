@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.config import RunConfig, parse
+from dpsynth.data.wording import up
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from experiments import holdout
 from experiments.points import INTERNAL, Point
@@ -166,7 +167,7 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
 
     place = folder / SELECTED / "release"
     kept = json.loads((folder / INTERNAL / TRIALS).read_text(encoding="utf-8"))
-    claim = f"epsilon={kept['selection']['epsilon']:g}, delta={kept['selection']['delta']:g}"
+    claim = f"epsilon={up(kept['selection']['epsilon'])}, delta={up(kept['selection']['delta'])}"
     if not place.exists():
         if len(points) < len(kept["picks"]):
             raise DpsynthError(

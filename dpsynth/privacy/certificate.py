@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.wording import up
 from dpsynth.privacy.records import spent
 
 VERSION = 1
@@ -100,7 +101,7 @@ def claim(plan: Mapping[str, Any], void: Sequence[str], selection: Mapping[str, 
     if void:
         return "VOID"
     stated = selection or plan["guarantee"]
-    return f"epsilon={stated['epsilon']:g}, delta={stated['delta']:g}"
+    return f"epsilon={up(stated['epsilon'])}, delta={up(stated['delta'])}"
 
 
 def file_digest(path: Path) -> str:
