@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESULT = "result.json"
+INTERNAL = "internal"  # in a sweep's folder: what its points share; all trials of a private selection
 EVIDENCE = "theory_and_evidence.png"
 FINISHED, FAILED = "FINISHED", "FAILED"
 _SHOWN = 2  # metrics printed at the end of a sweep: utility, then distance

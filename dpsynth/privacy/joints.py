@@ -129,6 +129,6 @@ def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tupl
     stddev = shop.plan.event(event).noise_stddev
     parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return tuple(
-        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
+        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev, event=event)
         for question, part, shape in zip(questions, parts, shapes)
     )
