@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -122,7 +123,7 @@ def test_dropped_joint_histograms_fail(bought, name):
 
 
 def test_an_uncharged_choice_fails(tmp_path):
-    pipeline.run(table(DECLARED), recipe(anchor=1.0, rounds=1), tmp_path)
+    pipeline.run(table(replace(DECLARED, target=None)), recipe(anchor=1.0, rounds=1), tmp_path)
     folder = tmp_path / "release"
     assert not failed(folder)
     plan = json.dumps(load(folder / "ledger.json"))
@@ -488,8 +489,6 @@ def test_a_missing_or_extra_file_is_noticed(copy):
 
 
 def test_the_recipe_says_nothing_of_the_owners_machine(opened, tmp_path):
-    from dataclasses import replace
-
     own = recipe(dataset_ledger="/home/ann/spent.sqlite")
     (tmp_path / "ann.csv").write_text("x")
     training = replace(own.training, public_validation=str(tmp_path / "ann.csv"), early_stop_delta=0.1)
