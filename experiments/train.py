@@ -18,7 +18,7 @@ from dpsynth.config import RunConfig, parse
 from experiments import command_line, sweep
 from experiments.coins import flip
 from experiments.ladder import rung_points
-from experiments.lifetime import charge_table
+from experiments.lifetime import account_of
 from experiments.points import FAILED, FINISHED, Point
 from experiments.run_audit import audit_run, refuse_violation
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.privacy.lifetime import Account
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
 
@@ -113,14 +114,22 @@ def _record(
 
 
 def _fit(
-    config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker, coins: str | None
+    config: RunConfig,
+    plan: Plan,
+    train: PrivateTable,
+    account: Account,
+    folder: Path,
+    tracker: Tracker,
+    coins: str | None,
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
     from experiments.progress import shown
 
     with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
-        return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
+        return pipeline.run(
+            train, recipe_of(config), folder, on_step=on_step, canaries=coins, account=account
+        )
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
@@ -141,15 +150,15 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
-        tracker.dataset(config.data.name, PrivateTable(frame, schema))
+        whole = PrivateTable(frame, schema)
+        tracker.dataset(config.data.name, whole)
         rows, held = split(frame, schema, config.holdout_share, config.seed)
         flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
         train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
         real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
-    spent = charge_table(config, plan, frame, schema, folder)
-    if math.isfinite(spent.epsilon):
-        tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker, flipped.digest)
+    run = _fit(config, plan, train, account_of(config, whole, folder), folder, tracker, flipped.digest)
+    if math.isfinite(run.spent.epsilon):
+        tracker.metric("privacy/table_epsilon", run.spent.epsilon)
 
     def evaluated(release: Release) -> Evaluation:
         return evaluate(
@@ -181,7 +190,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         audit=audit,
         release=str(folder / "release"),
         run_id=tracker.run_id,
-        spent=spent.text(),
+        spent=run.spent.text(),
         score=_score(config, run, holdout),
         rungs=[vars(rung) for rung in rungs],
     )

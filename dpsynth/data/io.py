@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from dpsynth.data.dtypes import dtype_name, restore
+from dpsynth.data.fingerprint import marked
 from dpsynth.data.schema import Datetime, Identifier, Schema
 from dpsynth.data.sequence_rows import sequence_problems
 from dpsynth.data.table import capped, name_problems
@@ -60,7 +61,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
         problems = sequence_problems(capped(checked, schema), schema)
     if problems:
         raise InvalidInput(subject, problems)
-    return checked
+    return marked(checked, frame)
 
 
 def read_dtypes(path: str | Path) -> dict[str, str]:
@@ -95,7 +96,8 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = N
       path: its ending says the format: .csv, .tsv (also with .gz) or .parquet.
       schema: gives the format of dates and the text of missing values in text files.
     """
-    path = Path(path)
+    frame, path = frame.copy(deep=False), Path(path)
+    frame.attrs = {}
     if _is_parquet(path):
         frame.to_parquet(path, index=False)
         return

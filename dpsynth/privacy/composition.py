@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 Records = Sequence[Mapping[str, Any]]
@@ -44,17 +42,6 @@ class SweepCost:
             "Publishing the best of this fixed grid, after looking: as much as publishing all.",
         ]
         return "\n".join(lines)
-
-
-def read_ledger(path: Path) -> Records:
-    """Reads the whole lines of a ledger file; a last line that was cut short was never charged."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 def _events(records: Records) -> list[Any]:
