@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.files import whole
 
@@ -54,11 +55,13 @@ def fit(
         ledger.finish_if_open("validation")  # the looks at the loss
         return None
     generator.fit_public()
-    validation = None if public is None else encoded_units(public, table.schema, generator.encoder)
+    validation = None if public is None else encoded_units(public, generator.encoder)
 
     def units(receipt: Receipt) -> Tensor | UnitStore:
         rows, mb = table.read(receipt), config.resident_mb if priced.private else math.inf
-        return unit_store(rows, table.schema, generator.encoder, resident_mb=mb, device=config.device)
+        if generator.encoder.units != units_of(table.schema):
+            raise GuaranteeVoid("The encoder packs other units than those that the plan protects.")
+        return unit_store(rows, generator.encoder, resident_mb=mb, device=config.device)
 
     kept = kept_states(folder, priced)
     checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every, kept=kept)

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,11 @@ class Ledger:
         self._table: PrivateTable | None = None  # the one that this process reads against its receipts
 
     @classmethod
-    def create(cls, path: str | Path, plan: Plan) -> Ledger:
+    def create(cls, path: str | Path, plan: Plan, recipe: Mapping[str, Any] | None = None) -> Ledger:
         """Starts a ledger for a plan.
+
+        Args:
+          recipe: public: what the plan was made for, so that `verify` can make it again.
 
         Raises:
           BudgetExceeded: the plan's events compose to more than its guarantee.
@@ -61,7 +65,8 @@ class Ledger:
         ledger = cls(path, [], os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
         try:
             ledger._lock()
-            ledger._append({"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict()}, tip=False)
+            head = {"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict(), "recipe": recipe}
+            ledger._append(head, tip=False)
             os.link(draft, path)
         except FileExistsError:
             ledger.close()
