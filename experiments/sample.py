@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments import command_line
-from experiments.overrides import as_typed
+
+from . import command_line
+from .overrides import as_typed
 
 KEYS = ("release", "num_rows", "seed", "conditions", "out")
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
