@@ -228,10 +228,12 @@ def _generate(
     generator: Any, num_rows: int | None, *, seed: int, conditions: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
     """Samples units and presents them as the input was: columns, order, dtypes, with fresh keys."""
+    from dpsynth.data.conditions import coerced
     from dpsynth.data.dtypes import restore_frame, surrogate_keys
 
     schema, statistics = generator.encoder.schema, generator.encoder.statistics
     num = max(1, round(units_of(schema).num_samples(statistics))) if num_rows is None else num_rows
+    conditions = coerced(conditions or {}, schema)
     packed = generator.sample(num, seed=seed, conditions=conditions)
     frame = generator.encoder.decode(packed, seed=seed, conditions=conditions)
     for column in schema.columns:
