@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments import audit_scores
-from experiments.audit_material import Material, again, gather, targets
-from experiments.audit_request import AuditRequest, checked, settings
-from experiments.command_line import run
-from experiments.run_audit import VERDICT
+
+from . import audit_scores
+from .audit_material import Material, again, gather, targets
+from .audit_request import AuditRequest, checked, settings
+from .command_line import run
+from .run_audit import VERDICT
 
 if TYPE_CHECKING:
     from dpsynth.audit.types import AuditResult
@@ -44,7 +45,7 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
             raise InvalidInput("the white-box audit", [Problem("release", rule, "Choose audit=release.")])
         return audit_whitebox(material.plan, delta=material.claim.delta, config=config)
     if kind == "multirun":
-        from experiments.audit_game import play
+        from .audit_game import play
 
         return play(material.recipe, material.claim, config)
     from dpsynth.audit.release import audit_release

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from dpsynth import tracking
 from dpsynth.config import RunConfig
 from dpsynth.data.wording import up
-from experiments import holdout
-from experiments.points import FINISHED, Point
+
+from . import holdout
+from .points import FINISHED, Point
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation

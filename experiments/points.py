@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run_audit import HEADS, cells
+from .run_audit import HEADS, cells
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.errors import InvalidInput, Problem
-from experiments import coins, holdout
+
+from . import coins, holdout
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.config import RunConfig, parse
 from dpsynth.data.wording import up
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments import holdout
-from experiments.points import INTERNAL, Point
+
+from . import holdout
+from .points import INTERNAL, Point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,8 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     from dpsynth.data.datasets import load_schema
     from dpsynth.privacy.records import event_from_dict, event_to_dict
     from dpsynth.privacy.selection import score_noise, selection_curve, selection_facts
-    from experiments.train import recipe_of
+
+    from .train import recipe_of
 
     runs, problems = [], []
     for config in configs:

@@ -16,10 +16,11 @@ from omegaconf import OmegaConf
 from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
-from experiments.command_line import JobFailed
-from experiments.notes import NOTE, sweep_note
-from experiments.overrides import CommandLine
-from experiments.points import (
+
+from .command_line import JobFailed
+from .notes import NOTE, sweep_note
+from .overrides import CommandLine
+from .points import (
     EVIDENCE,
     FINISHED,
     INTERNAL,
@@ -34,7 +35,7 @@ from experiments.points import (
     summary_text,
     table,
 )
-from experiments.run_audit import sentence
+from .run_audit import sentence
 
 SEARCHED = (
     "A search chose these settings after looking at figures of earlier ones on private rows, which nothing "
@@ -128,9 +129,10 @@ def _cost(folder: Path, tracker: tracking.Tracker, searched: bool) -> str:
     if searched:
         tracker.text(SEARCHED, "cost.txt")
         return SEARCHED
-    from dpsynth.privacy.composition import read_ledger, sweep_cost
+    from dpsynth.privacy.composition import sweep_cost
+    from dpsynth.privacy.run_folder import ledgers_in
 
-    cost = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))])
+    cost = sweep_cost(ledgers_in(folder))
     stated = {"one": cost.one, "all": cost.all, "best": cost.best}
     tracker.metrics({f"privacy/sweep_{key}": value for key, value in stated.items() if math.isfinite(value)})
     tracker.text(cost.text(), "cost.txt")
@@ -219,7 +221,7 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
     """Releases the best trial, and records it with the sweep; figures of trials stay in their folder."""
-    from experiments.selection import SELECTED, conclude
+    from .selection import SELECTED, conclude
 
     release, said = conclude(folder, points)
     if release is not None:

@@ -19,12 +19,13 @@ from omegaconf import DictConfig
 from dpsynth.config import RunConfig, parse
 from dpsynth.data.wording import up
 from dpsynth.errors import described
-from experiments import command_line, sweep
-from experiments.coins import flip
-from experiments.ladder import rung_points
-from experiments.lifetime import charge_table
-from experiments.points import FAILED, FINISHED, Point
-from experiments.run_audit import audit_run, refuse_violation
+
+from . import command_line, sweep
+from .coins import flip
+from .ladder import rung_points
+from .lifetime import account_of
+from .points import FAILED, FINISHED, Point
+from .run_audit import audit_run, refuse_violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.privacy.lifetime import Account
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
 
@@ -120,15 +122,24 @@ def _record(tracker: Tracker, release: Release, evaluation: Evaluation, folder: 
 
 
 def _fit(
-    config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker, coins: str | None
+    config: RunConfig,
+    plan: Plan,
+    train: PrivateTable,
+    account: Account,
+    folder: Path,
+    tracker: Tracker,
+    coins: str | None,
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
-    from experiments.progress import shown
+
+    from .progress import shown
 
     how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
     with shown(label_of(config), tracker, plan, **how) as on_step:
-        return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
+        return pipeline.run(
+            train, recipe_of(config), folder, on_step=on_step, canaries=coins, account=account
+        )
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
@@ -136,8 +147,10 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     from dpsynth import pipeline
     from dpsynth.data.datasets import load, load_schema
     from dpsynth.data.table import PrivateTable
+    from dpsynth.data.units import units_of
     from dpsynth.evaluation.metrics import evaluate
-    from experiments.holdout import set_aside
+
+    from .holdout import set_aside
 
     text = plain_yaml(config)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -149,16 +162,16 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
-        tracker.dataset(config.data.name, PrivateTable(frame, schema))
+        whole = PrivateTable(frame, schema)
+        tracker.dataset(config.data.name, whole)
         shared = sweep.shared_folder(folder)
         rows, held = set_aside(frame, schema, config.holdout_share, folder, shared)
         flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
         train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
         real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
-    spent = charge_table(config, plan, frame, schema, folder)
-    if math.isfinite(spent.epsilon):
-        tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker, flipped.digest)
+    run = _fit(config, plan, train, account_of(config, whole, folder), folder, tracker, flipped.digest)
+    if math.isfinite(run.spent.epsilon):
+        tracker.metric("privacy/table_epsilon", run.spent.epsilon)
     score = _score(config, run, holdout, folder)
 
     def evaluated(release: Release) -> Evaluation:
@@ -178,7 +191,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.metrics({f"internal/seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
     _record(tracker, run.release, evaluation, folder)
     audit = audit_run(config, run, train, folder, tracker)
-    if schema.sequence is not None:
+    if units_of(schema).ordered:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
     how = {"who": _who(config), "evaluated": evaluated, "record": _record}
     rungs = rung_points(config, run, folder, tracker, **how)
@@ -191,7 +204,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         audit=audit,
         release=str(folder / "release"),
         run_id=tracker.run_id,
-        spent=spent.text(),
+        spent=run.spent.text(),
         score=score,
         rungs=[vars(rung) for rung in rungs],
     )
@@ -204,7 +217,7 @@ def _score(config: RunConfig, run: Run, holdout: PrivateTable, folder: Path) -> 
     """Returns the noisy score of a trial of a private selection; None for other runs."""
     if config.sweep.trial is None:
         return None
-    from experiments.selection import score_once
+    from .selection import score_once
 
     def rows() -> pd.DataFrame:
         return holdout.reveal("noisy score of a trial, paid for by the selection")
@@ -246,7 +259,8 @@ def job(node: DictConfig) -> float:
     """Runs one point, unless the sweep that is resumed has it; returns its utility for a sweeper."""
     from dpsynth import tracking
     from dpsynth.evaluation.types import Evaluation
-    from experiments.selection import kept_score
+
+    from .selection import kept_score
 
     config = parse(node)
     trial = config.sweep.trial is not None

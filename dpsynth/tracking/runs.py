@@ -38,15 +38,16 @@ _DIGEST = 36  # characters that MLflow keeps
 @functools.cache
 def git_commit() -> str:
     """Returns the commit of this code, marked when the working tree differs from it."""
-    where = Path(__file__).resolve().parent
+    file = Path(__file__).resolve()
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=where, capture_output=True, text=True, timeout=10, check=True
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
         )
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", file.name)  # an installed package may lie in another's repository
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):

@@ -16,8 +16,9 @@ from typing import Any
 
 from dpsynth.data.datasets import DataConfig, load_schema
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
-from experiments.benchmarks.harness import Figure, checked_names
-from experiments.benchmarks.utility_peers import PEERS, peer_table, python_of
+
+from .harness import Figure, checked_names
+from .utility_peers import PEERS, peer_table, python_of
 
 _METRICS = {
     "tstr_auc_boosting": "auc",

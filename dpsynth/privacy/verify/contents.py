@@ -125,7 +125,7 @@ def _joint_faults(evidence: Evidence) -> Iterator[str]:
     encoder = method.encoder(recipe.settings, evidence.schema, statistics, **options)
     fixed = method.questions(recipe.settings, evidence.schema, **options)
     for event in paid:
-        found, num = per_event[event.name], plan.request.num_histograms(event.name)
+        found, num = per_event[event.name], event.num_histograms
         if len(found) != num:
             yield f"{event.name} pays for {num} joint histograms; {len(found)} are released."
             continue
@@ -175,6 +175,7 @@ def check_rows(evidence: Evidence) -> str:
 
     from dpsynth.data.dtypes import storage_dtype
     from dpsynth.data.io import read_dtypes
+    from dpsynth.data.units import units_of
     from dpsynth.data.validation import check_columns
 
     schema, path = evidence.schema, evidence.folder / FILES[0]
@@ -189,8 +190,8 @@ def check_rows(evidence: Evidence) -> str:
     rows = pd.read_parquet(path)
     _, problems = check_columns(rows, schema, text=False)
     refuse(f"{shown(problem.where, 80)}: {shown(problem.rule)}" for problem in problems)
-    unit = schema.unit
-    if unit.column is not None and len(rows):
-        most = int(rows.groupby(unit.column, observed=True).size().max())
-        require(most <= unit.max_rows, f"A unit has {most} rows; {unit.max_rows} are declared.")
+    units = units_of(schema)
+    if len(rows):
+        most = int(np.bincount(units.owners(rows)).max())
+        require(most <= units.max_rows, f"A unit has {most} rows; {units.max_rows} are declared.")
     return f"{len(rows):,} rows of {len(expected)} columns, each value as declared"
