@@ -67,11 +67,11 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, cons
 
     from dpsynth.audit.canaries import CanaryPlan
     from dpsynth.audit.constructed import check
-    from dpsynth.data.table import unit_index
+    from dpsynth.data.units import units_of
 
     if constructed:
         check(schema)
-    units = unit_index(rows, schema)
+    units = units_of(schema).owners(rows)
     digest = _begun(folder)
     if digest is not None:
         plan = read(digest, str(folder))
@@ -90,9 +90,10 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, cons
 def _ranked(plan: CanaryPlan, rows: pd.DataFrame, schema: Schema) -> CanaryPlan:
     """Names the most isolated canaries; entities are ranked by the audit, which knows their facts."""
     from dpsynth.audit.vulnerability import isolation_of
+    from dpsynth.data.units import units_of
 
     natural = plan.ids[plan.stratum == "random"]
-    if schema.unit.column is not None or not len(natural):
+    if not units_of(schema).by_row or not len(natural):
         return plan
     columns = [c.name for c in schema.modelled]
     return plan.with_vulnerable(isolation_of(rows[columns], natural))
@@ -120,10 +121,10 @@ def targets(
     import numpy as np
 
     from dpsynth.audit.constructed import joined
-    from dpsynth.data.table import unit_index
+    from dpsynth.data.units import units_of
 
-    sides = plan.targets(rows, unit_index(rows, schema))
-    if schema.unit.column is not None:
+    sides = plan.targets(rows, units_of(schema).owners(rows))
+    if not units_of(schema).by_row:
         return *sides, None
     made = None if not (plan.stratum == "constructed").any() else plan.made_up(schema, rows)
     of = dict(zip(plan.ids.tolist(), plan.stratum.tolist()))
