@@ -8,7 +8,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from string import Template
@@ -16,9 +15,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dpsynth.config import CONF, SUBJECT, RunConfig, parse
-from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
+from dpsynth.config import SUBJECT, RunConfig, parse
+from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
+from dpsynth.places import CONF, as_typed_here
+
+from .overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
 
 
 class JobFailed(DpsynthError):
@@ -33,11 +34,11 @@ def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             return task(node)
         except DpsynthError as error:
-            print(f"\n{error}\n", file=sys.stderr)
+            print(f"\n{error.shown}\n", file=sys.stderr)
             raise JobFailed(str(error)) from None
-        except Exception as error:
-            traceback.print_exc()
-            raise JobFailed(f"{type(error).__name__}: {error}") from None
+        except Exception as error:  # another library's message may quote a value
+            print(f"\n{trace(error)}", file=sys.stderr)
+            raise JobFailed(described(error)) from None
 
     return job
 
@@ -58,7 +59,7 @@ def _help(args: Namespace, config_name: str) -> None:
     own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
     template = OmegaConf.create({"hydra": node.hydra}).hydra.help.template
     words = {"APP_CONFIG_GROUPS": f"{listed}\n", "CONFIG": OmegaConf.to_yaml(own)}
-    print(Template(template).safe_substitute(words))
+    print(as_typed_here(Template(template).safe_substitute(words)))
 
 
 def _stop(*_: Any) -> None:
@@ -86,7 +87,7 @@ def _register_plugins() -> None:
     known = Plugins.instance()
     for path in ("private_sweeper.PrivateSweeper", "ray_launcher.RayLauncher"):
         module, _, name = path.partition(".")
-        plugin = getattr(importlib.import_module(f"experiments.{module}"), name)
+        plugin = getattr(importlib.import_module(f".{module}", __package__), name)
         known.register(plugin)
         known.class_name_to_class[f"hydra_plugins.dpsynth.{name}"] = plugin
 
@@ -137,7 +138,7 @@ def run(
             with _process([*arguments, *extra]):
                 entry()
     except InvalidInput as error:
-        print(error, file=sys.stderr)
+        print(error.shown, file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
         if not asks_only:
@@ -147,5 +148,5 @@ def run(
     except JobFailed:
         sys.exit(1)
     except DpsynthError as error:
-        print(error, file=sys.stderr)
+        print(error.shown, file=sys.stderr)
         sys.exit(1)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth import tracking
 from dpsynth.config import RunConfig
-from experiments.points import FINISHED, Point
+from dpsynth.data.wording import up
+
+from . import holdout
+from .points import FINISHED, Point
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation
@@ -40,6 +43,7 @@ def rung_points(
     for rung, release in zip(run.plan.rungs, run.rungs):
         place = rung.place(folder)
         shutil.copy(folder / "config.yaml", place.parent / "config.yaml")  # for whoever reports on it
+        holdout.copy(folder, place.parent)
         name = f"{config.generator_name} {release.claim} seed={config.seed} (rung)"
         tags = {"dpsynth.kind": "rung", "dp.claim": release.claim, "dp.unit": run.plan.guarantee.unit}
         child = dataclasses.replace(config.tracking, parent_run_id=tracker.run_id, run_name=None)
@@ -74,7 +78,7 @@ def statement(run: Run) -> str:
     noise = plan.training.noise_multiplier
     lines = [
         f"A ladder: one training with noise multiplier {noise:g} for all rungs.",
-        *(f"  epsilon={rung.epsilon:g} after {rung.steps} steps" for rung in plan.rungs),
+        *(f"  epsilon={up(rung.epsilon)} after {rung.steps} steps" for rung in plan.rungs),
         "Publishing one rung costs its epsilon. Publishing several, or all, costs that of the highest",
         f"({plan.guarantee.claim}), since the others are on its way.",
         "A run planned for a lower epsilon alone would take more steps with more noise.",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.wording import up
 from dpsynth.errors import GuaranteeVoid
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dpsynth.pipeline import Run
     from dpsynth.tracking import Tracker
 
+VERDICT, REASON = "internal/audit.verdict", "internal/audit.reason"  # tags
 _KEPT = {"eps_theory": "claimed", "eps_lo_best": "audited"}
 
 
@@ -46,10 +48,11 @@ def audit_run(
             config=config.audit,
         )
         _write(result, folder / "audit", theory_and_evidence(result))
-    tracker.metrics(result.metrics())
-    tracker.tags({"audit.verdict": result.verdict.value, "audit.reason": result.reason})
+    tracker.metrics({f"internal/{name}": value for name, value in result.metrics().items()})
+    tracker.tags({VERDICT: result.verdict.value, REASON: result.reason})
     known = config.flat()
-    tracker.params({f"audit.{k}": v for k, v in result.params.items() if f"audit.{k}" not in known})
+    found = {k: v for k, v in result.params.items() if f"audit.{k}" not in known}
+    tracker.params({f"internal/audit.{k}": v for k, v in found.items()})
     tracker.artifacts(folder / "audit", "internal/audit")
     return kept(result)
 
@@ -62,10 +65,10 @@ def conformance_alone(run: Run, tracker: Tracker) -> dict[str, Any]:
     from dpsynth.audit.conformance import check_training
 
     held = check_training(run.training, plan)
-    tracker.metrics({f"audit/{name}": value for name, value in held.figures.items()})
+    tracker.metrics({f"internal/audit/{name}": value for name, value in held.figures.items()})
     if not held.leaks:
         return {}
-    tracker.tags({"audit.verdict": "VIOLATION", "audit.reason": held.leaks[0].rule})
+    tracker.tags({VERDICT: "VIOLATION", REASON: held.leaks[0].rule})
     return {"verdict": "VIOLATION", "reason": held.leaks[0].rule}
 
 
@@ -101,7 +104,7 @@ def cells(audit: Mapping[str, Any]) -> list[str]:
     """Returns theory and evidence of one run as cells under `HEADS`."""
     if not audit:
         return ["", "", "", ""]
-    claimed = f"{audit['claimed']:.3g}" if "claimed" in audit else "none"
+    claimed = up(audit["claimed"], 3) if "claimed" in audit else "none"
     audited = f">= {audit['audited']:.3g}" if "audited" in audit else "-"
     auc = f"{audit['auc']:.3f} ({audit['auc_ceiling']:.3f})" if "auc" in audit else "-"
     return [claimed, audited, auc, audit["verdict"]]

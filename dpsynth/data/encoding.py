@@ -17,14 +17,16 @@ import pandas as pd
 
 from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
 from dpsynth.data.conditions import encoded_conditions
-from dpsynth.data.dtypes import restore
+from dpsynth.data.dtypes import restore, value_type
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.unit_encoder import OfRows
+from dpsynth.data.units import EntityUnits
 
 Representation = Literal["bins", "modes"]
-OTHER = "(other)"  # what values outside a bought list of text come back as
+OTHER = "(other)"  # what texts outside a bought list come back as, unless the schema says otherwise
 _SPAN, _REACH = 4.0, 0.99  # alpha = (x - mean) / (4 stddev), clipped, as in CTGAN
 
 
@@ -72,6 +74,8 @@ class BinCodec:
         self._below = np.append(0.0, self._cumulative)[firsts]
         self._mass = self._cumulative[self._last] - self._below
         self.frequencies = np.bincount(cells.group_map, weights=probabilities, minlength=cells.size)
+        listed = probabilities[: len(cells.values or ())] + 1e-12
+        self._listed = listed / listed.sum()
 
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series)[:, None]
@@ -83,7 +87,7 @@ class BinCodec:
             drawn = np.searchsorted(self._cumulative, targets, side="right")
             codes = np.clip(drawn, self._first[codes], self._last[codes])
         fine = self._order[codes]
-        return self._numbers(fine, random) if self.cells.edges is not None else self._values(fine)
+        return self._numbers(fine, random) if self.cells.edges is not None else self._values(fine, random)
 
     def _numbers(self, fine: np.ndarray, random: np.random.Generator) -> pd.Series:
         edges, step = self.cells.edges, resolution(self.cells.column)
@@ -99,12 +103,27 @@ class BinCodec:
         places[absent] = np.nan
         return from_axis(self.cells.column, places)
 
-    def _values(self, fine: np.ndarray) -> pd.Series:
-        values = self.cells.values
-        text = not values or isinstance(values[0], str)
-        spare = [OTHER if text else values[0]] if self.cells.other else []
-        table = pd.Series([*values, *spare, *([None] if self.cells.missing else [])], dtype=object)
+    def _values(self, fine: np.ndarray, random: np.random.Generator) -> pd.Series:
+        cells, num = self.cells, len(self.cells.values)
+        if cells.other and num and cells.column.unlisted == "spread":
+            fine = np.where(fine == num, random.choice(num, len(fine), p=self._listed), fine)
+        spare = [stand_in(cells)] if cells.other else []
+        table = pd.Series([*cells.values, *spare, *([None] if cells.missing else [])], dtype=object)
         return table.infer_objects().take(fine).reset_index(drop=True)
+
+
+def stand_in(cells: Cells) -> Any:
+    """What values outside a bought list come back as, None for missing; never one that was bought."""
+    column, values = cells.column, cells.values
+    text = isinstance(values[0], str) if values else value_type(column) in (str, None)
+    if column.unlisted == "missing" or (column.other is None and not text):
+        return None
+    if column.other is not None:
+        return column.other
+    name = OTHER
+    while name in values:
+        name += "*"
+    return name
 
 
 class _Modal:
@@ -142,10 +161,12 @@ class _Modal:
         return from_axis(self.cells.column, places)
 
 
-class TableEncoder:
+class TableEncoder(OfRows):
     """Encodes and decodes tables of one schema.
 
     Formal guarantee: a row's code is a function of that row, the schema and bought statistics.
+    Edge cases: rows of one entity are packed beside each other, in the order of the table; places without a
+    row are NaN.
 
     Args:
       representation: `bins` gives each column one one-hot over `statistics.domain`; `modes` gives numbers
@@ -153,8 +174,6 @@ class TableEncoder:
       modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
       declared: the statistics were declared, not bought; they are stored with the encoder.
     """
-
-    resolution = 1  # `count` answers in whole rows
 
     def __init__(
         self,
@@ -165,7 +184,8 @@ class TableEncoder:
         modes: Mapping[str, Modes] | None = None,
         declared: bool = False,
     ):
-        self.schema, self.statistics, self.representation = schema, statistics, representation
+        super().__init__(schema)
+        self.statistics, self.representation = statistics, representation
         self._declared = declared
         self.codecs: dict[str, BinCodec | _Modal] = {}
         for cells in statistics.domain.cells:
@@ -186,10 +206,16 @@ class TableEncoder:
     @property
     def rows_per_unit(self) -> int | None:
         """Rows that a packed unit has places for; None where the row is the unit."""
-        return None if self.schema.unit.column is None else self.schema.unit.max_rows
+        return self.units.max_rows if isinstance(self.units, EntityUnits) else None
 
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
-        """Packs rows, float32 [row, packed]."""
+        """Packs units, float32 [row, packed]; [unit, row, packed] where a unit has several rows."""
+        packed = self._encode_rows(frame)
+        if self.rows_per_unit is None:
+            return packed
+        return pack_units(packed, self.units.owners(frame), self.rows_per_unit)
+
+    def _encode_rows(self, frame: pd.DataFrame) -> np.ndarray:
         packed, start = np.empty((len(frame), self.layout.packed_width), dtype=np.float32), 0
         for name, codec in self.codecs.items():
             packed[:, start : start + len(codec.parts)] = codec.encode(frame[name])
@@ -229,6 +255,8 @@ class TableEncoder:
 
         Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
         """
+        if packed.ndim == 3:
+            packed = packed[~np.isnan(packed[:, :, 0])]
         shape, flat = self.shape(question), np.zeros(len(packed), dtype=np.int64)
         for name, size in zip(question.columns, shape):
             column, code = self.statistics.axis(name)
@@ -269,16 +297,17 @@ def _fit(cells: Cells, mass: np.ndarray) -> Modes:
     return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass[: cells.num_present])
 
 
-def pack_units(packed: np.ndarray, units: pd.Series, max_rows: int) -> np.ndarray:
+def pack_units(packed: np.ndarray, owners: np.ndarray, max_rows: int) -> np.ndarray:
     """Gathers rows by unit, float32 [unit, row, packed]; places without a row are NaN.
 
     Edge cases: rows keep their order; rows of a unit beyond `max_rows` are left out (the table's cap is
-    enforced before). Rows without a unit are left out.
+    enforced before).
+
+    Args:
+      owners: number of the unit of each row, [row].
     """
-    owner, _ = pd.factorize(units)
-    order = np.argsort(owner, kind="stable")
-    order = order[owner[order] >= 0]
-    owner = owner[order]
+    order = np.argsort(owners, kind="stable")
+    owner = owners[order]
     starts = np.searchsorted(owner, np.arange(owner[-1] + 1 if len(owner) else 0))
     rank = np.arange(len(owner)) - starts[owner]
     kept = rank < max_rows

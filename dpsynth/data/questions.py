@@ -63,7 +63,7 @@ class Proposal:
 def crossing(schema: Schema) -> str | None:
     """The column whose cells cross the 1-way histograms of the others: a target of few declared values."""
     target = schema.target
-    if target is None or schema.sequence is not None or target not in _names(schema):
+    if target is None or target not in _names(schema):
         return None
     column = schema.column(target)
     if isinstance(column, Boolean):
@@ -105,8 +105,6 @@ def pair_rounds(schema: Schema, adaptive_rounds: int | None) -> Rounds | None:
 
 def num_refined(schema: Schema) -> int:
     """How many pairs are bought a second time; public."""
-    if schema.sequence is not None:
-        return 0
     return min(
         sum(_is_grouped(question) for question in pair_questions(schema)), _PER_COLUMN * len(_names(schema))
     )

@@ -39,11 +39,13 @@ class Marginal:
       columns: names, in the order of the axes of `counts`.
       counts: float64, noisy; may be negative, sums to the noisy number of rows.
       noise_stddev: standard deviation of the noise in each count; 0 where none was added.
+      event: of the ledger, which paid for it; empty where nothing was bought.
     """
 
     columns: tuple[str, ...]
     counts: np.ndarray
     noise_stddev: float
+    event: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,13 +53,15 @@ class Marginal:
             "shape": list(self.counts.shape),
             "counts": self.counts.ravel().tolist(),
             "noise_stddev": self.noise_stddev,
+            "event": self.event,
         }
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any]) -> Marginal:
         counts = np.array(payload["counts"], dtype=np.float64).reshape(payload["shape"])
         columns = tuple(payload["columns"])
-        return cls(columns=columns, counts=counts, noise_stddev=payload["noise_stddev"])
+        event = payload.get("event", "")
+        return cls(columns=columns, counts=counts, noise_stddev=payload["noise_stddev"], event=event)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,16 +7,23 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.extremes import check_counts, check_scores
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.unit_encoder import Encoder
 
 
 class Answers:
@@ -69,8 +76,9 @@ class Shop:
     """What a purchase needs: the table, the plan, the ledger, the noise and the place for answers."""
 
     def __init__(self, table: PrivateTable, plan: Plan, ledger: Ledger, entropy: Entropy, kept: Answers):
-        self.schema, self.plan = table.schema, plan
+        self.schema, self.units, self.plan = table.schema, units_of(table.schema), plan
         self._table, self._ledger, self._entropy, self._kept = table, ledger, entropy, kept
+        self._rows: Any = None  # that were read last
         self._encoded: tuple[Any, Any] | None = None
 
     def noisy(self, name: str, count, *, scale: int = 1) -> np.ndarray:
@@ -78,12 +86,15 @@ class Shop:
 
         Args:
           scale: `count` answers in units of 1/scale; a power of two, so that the answer is exact.
+        Raises:
+          GuaranteeVoid: a made-up unit is worth more than the plan pays for; nothing was charged.
         """
+        event = self.plan.event(name)
+        check_counts(self.units, count, event.sensitivity * scale, name)
 
         def ask(receipt) -> list[float]:
-            exact = count(self._table.read(receipt))
-            stddev = self.plan.event(name).noise_stddev * scale
-            return (exact_gaussian(exact, stddev, entropy=self._entropy) / scale).tolist()
+            exact = count(self._read(receipt))
+            return (exact_gaussian(exact, event.noise_stddev * scale, entropy=self._entropy) / scale).tolist()
 
         return np.array(self._kept.buy(name, self._ledger, ask), dtype=np.float64)
 
@@ -91,7 +102,7 @@ class Shop:
         """Buys something that is not a vector; `find` takes the rows, the noise stddev and the entropy."""
 
         def ask(receipt):
-            return find(self._table.read(receipt), self.plan.event(name).noise_stddev, self._entropy)
+            return find(self._read(receipt), self.plan.event(name).noise_stddev, self._entropy)
 
         return self._kept.buy(name, self._ledger, ask)
 
@@ -100,10 +111,14 @@ class Shop:
 
         Args:
           score: of the rows; one unit moves no score by more than the event's `sensitivity`.
+        Raises:
+          GuaranteeVoid: a made-up unit moves one by more; nothing was charged.
         """
+        event = self.plan.event(name)
+        check_scores(self.units, score, event.sensitivity, name)
 
         def ask(receipt) -> list[int]:
-            event, left = self.plan.event(name), score(self._table.read(receipt)).astype(np.float64)
+            left = score(self._read(receipt)).astype(np.float64)
             places, chosen = list(range(len(left))), []
             for _ in range(event.choices):
                 at = exponential_choice(
@@ -114,11 +129,23 @@ class Shop:
 
         return self._kept.buy(name, self._ledger, ask)
 
-    def units(self, frame: Any, encoder: Any) -> np.ndarray:
-        """The rows that were just read, encoded; once per encoder, since the table never changes. Private."""
+    def encoded(self, frame: pd.DataFrame, encoder: Encoder) -> np.ndarray:
+        """Packs whole units; the rows that were read only once per encoder, since the table never changes.
+
+        Raises:
+          GuaranteeVoid: the encoder was made for other units than those of the table.
+        """
+        if encoder.units != self.units:
+            raise GuaranteeVoid("The encoder packs other units than those that the plan protects.")
+        if frame is not self._rows:
+            return encoder.encode(frame)
         if self._encoded is None or self._encoded[0] is not encoder:
             self._encoded = encoder, encoder.encode(frame)
         return self._encoded[1]
+
+    def _read(self, receipt: Receipt) -> pd.DataFrame:
+        self._rows = self._table.read(receipt)
+        return self._rows
 
 
 def _digest(answer: Any) -> str:

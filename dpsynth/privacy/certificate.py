@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.wording import up
 from dpsynth.privacy.records import spent
 
 VERSION = 1
 CERTIFICATE = "certificate.json"
+SIGNATURE = "signature.json"  # of the certificate, where the release is signed
 FILES = (
     "synthetic.parquet",
     "generator.safetensors",
@@ -20,6 +22,10 @@ FILES = (
     "ledger.json",
 )  # hashed in the certificate
 
+COVERS = (
+    "The whole table that the run was given. Units set aside before training (holdout, canaries) are "
+    "covered as well where a secret coin of its own decided over each; no amplification is counted for it."
+)
 GAPS = (
     "DP-SGD noise and coins are floating-point numbers: attacks on the low bits of noisy gradients are not "
     "covered. One-off measurements use exact discrete noise and have no such gap.",
@@ -59,6 +65,7 @@ def make_certificate(records: Sequence[Mapping[str, Any]], schema: Schema, noise
         },
         "noise": noise,
         "schema": schema.digest,
+        "covers": COVERS,
         "gaps": list(GAPS),
         **({"ladder": ladder} if ladder else {}),
         **({"selection": _selection(selection)} if selection else {}),
@@ -94,7 +101,7 @@ def claim(plan: Mapping[str, Any], void: Sequence[str], selection: Mapping[str, 
     if void:
         return "VOID"
     stated = selection or plan["guarantee"]
-    return f"epsilon={stated['epsilon']:g}, delta={stated['delta']:g}"
+    return f"epsilon={up(stated['epsilon'])}, delta={up(stated['delta'])}"
 
 
 def file_digest(path: Path) -> str:

@@ -14,12 +14,13 @@ import pandas as pd
 from dpsynth.data.questions import Proposal
 from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.data.table import PrivateTable
+from dpsynth.data.unit_encoder import Encoder
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
-from dpsynth.privacy.drafts import round_events
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy
 from dpsynth.privacy.plan import Plan
+from dpsynth.privacy.purchases import round_events
 
 _LATTICE = 2.0**10  # scores are sums of multiples of its inverse, so float64 adds them without rounding
 
@@ -27,7 +28,7 @@ _LATTICE = 2.0**10  # scores are sums of multiples of its inverse, so float64 ad
 def joint_histograms(
     table: PrivateTable,
     statistics: Statistics,
-    encoder: Any,
+    encoder: Encoder,
     questions: Sequence[Any],
     plan: Plan,
     ledger: Ledger,
@@ -38,13 +39,12 @@ def joint_histograms(
 ) -> Statistics:
     """Buys joint histograms of encoded units, in one pass.
 
-    Formal guarantee: `encoder.count` bounds what a unit can change in one histogram (max_rows for tables, 1
-    for sequences, in L2), hence all of them together by sqrt(number of questions) times that; the plan has
-    paid for `plan.request.num_histograms(event)` of them.
+    Formal guarantee: a unit changes one histogram by at most its mass (`Units`), hence all of them together
+    by sqrt(number of questions) times that (L2); the plan has paid for `num_histograms` of the event.
 
     Args:
       event: "marginals", or "marginals/refined" for questions chosen by the answers to the first.
-      encoder: turns rows into units and answers questions about them, in units of 1/`encoder.resolution`.
+      encoder: packs units and answers questions about them, in 1/`encoder.units.resolution`.
       questions: public; each names the `columns` of its histogram.
     """
     shop = _open(table, plan, ledger, entropy, answers)
@@ -54,7 +54,7 @@ def joint_histograms(
 def adaptive_histograms(
     table: PrivateTable,
     statistics: Statistics,
-    encoder: Any,
+    encoder: Encoder,
     seeker: Any,
     plan: Plan,
     ledger: Ledger,
@@ -93,42 +93,42 @@ def _open(
     return Shop(table, plan, ledger, entropy, Answers(answers))
 
 
-def _choose(shop: Shop, encoder: Any, proposals: Sequence[Proposal], event: str) -> list[int]:
+def _choose(shop: Shop, encoder: Encoder, proposals: Sequence[Proposal], event: str) -> list[int]:
     """Buys the places of proposals with large errors, less what their noise would cost."""
     if len(proposals) < shop.plan.event(event).choices:
         raise GuaranteeVoid(f"Expected proposals for {event!r}; got {len(proposals)}.")
 
     def score(frame: pd.DataFrame) -> np.ndarray:
-        units = shop.units(frame, encoder)
+        units = shop.encoded(frame, encoder)
         return np.array([_score(encoder, proposal, units) for proposal in proposals])
 
     return shop.choose(event, score)
 
 
-def _score(encoder: Any, proposal: Proposal, units: np.ndarray) -> float:
+def _score(encoder: Encoder, proposal: Proposal, units: np.ndarray) -> float:
     """Weight times (L1 error less penalty), exact: weight, expectation and penalty are put on the lattice."""
     if not 0.0 <= proposal.weight <= 1.0:
         raise GuaranteeVoid(f"Expected a proposal's weight={proposal.weight} in [0, 1].")
     weight, penalty = (round(value * _LATTICE) / _LATTICE for value in (proposal.weight, proposal.penalty))
     expected = np.round(proposal.expected * _LATTICE) / _LATTICE
-    counts = encoder.count(proposal.question, units) / encoder.resolution
+    counts = encoder.count(proposal.question, units) / encoder.units.resolution
     return weight * (float(np.abs(counts - expected).sum()) - penalty)
 
 
-def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tuple[Marginal, ...]:
-    planned = shop.plan.request.num_histograms(event)
+def _buy(shop: Shop, encoder: Encoder, questions: Sequence[Any], event: str) -> tuple[Marginal, ...]:
+    planned = shop.plan.event(event).num_histograms
     if len(questions) != planned:
         raise GuaranteeVoid(f"Expected {planned} joint histograms, as planned; got {len(questions)}.")
     shapes = [encoder.shape(question) for question in questions]
 
     def count(frame: pd.DataFrame) -> np.ndarray:
-        units = shop.units(frame, encoder)
+        units = shop.encoded(frame, encoder)
         return np.concatenate([encoder.count(question, units).ravel() for question in questions])
 
-    noisy = shop.noisy(event, count, scale=encoder.resolution)
+    noisy = shop.noisy(event, count, scale=encoder.units.resolution)
     stddev = shop.plan.event(event).noise_stddev
     parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return tuple(
-        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
+        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev, event=event)
         for question, part, shape in zip(questions, parts, shapes)
     )

@@ -109,7 +109,7 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
     """
     names = [name for name, kind in shop.schema.undeclared if kind == "values"]
     failure = shop.plan.event("columns/values").failure / len(names)
-    rows = shop.schema.unit.max_rows
+    rows = shop.units.max_rows
 
     def find(frame: pd.DataFrame, stddev: float, entropy: Entropy) -> dict[str, list]:
         threshold = selection_threshold(stddev, failure, rows) if shop.plan.private else 0.5
@@ -119,9 +119,15 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
     return {name: tuple(values) for name, values in found.items()}
 
 
+def value_counts(series: pd.Series) -> pd.Series:
+    """Counts the rows of each value that occurs; missing ones are left out. Private."""
+    counts = series.dropna().value_counts(sort=False)
+    return counts[counts > 0]
+
+
 def _frequent(series: pd.Series, stddev: float, threshold: float, entropy: Entropy) -> list:
     counts = series.dropna().value_counts(sort=False)
-    counts = counts[counts > 0]
+    counts = counts[counts > 0].sort_index()  # by value, not by who comes first
     noisy = exact_gaussian(counts.to_numpy(dtype=np.int64), stddev, entropy=entropy)
     values = [value.item() if hasattr(value, "item") else value for value in counts.index[noisy > threshold]]
     return sorted(values, key=lambda value: (str(type(value)), value))
