@@ -30,7 +30,7 @@ class Verdict:
       auc: of the learnt score, on runs that it was not learnt from.
       ceiling: the AUC that the claim leaves to any attack.
       p_value: of the hypothesis that the claim holds, by the AUC.
-      epsilon: lower bound by Clopper and Pearson at the claim's delta, at a threshold chosen on the other half.
+      epsilon: lower bound by Clopper and Pearson at the claim's delta; its threshold is of the other half.
     """
 
     auc: float
@@ -97,7 +97,7 @@ def _rows(name: str, frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
 
 
 def _matrix(rows: list[dict[str, float]]) -> np.ndarray:
-    """Drops what is equal everywhere and what fewer than a twentieth of the runs have: names, hashes, times."""
+    """Drops what is equal everywhere, and what fewer than a twentieth of the runs have: names, hashes."""
     table = pd.DataFrame(rows).fillna(0.0)
     kept = [c for c in table if table[c].std() > 0 and (table[c] != 0).mean() >= 0.05]
     return table[kept].to_numpy(dtype=float)
@@ -169,7 +169,12 @@ def _gaussian_stderr(mu: float, num: int) -> float:
 
 
 def _lower_bound(
-    known: np.ndarray, known_in: np.ndarray, judged: np.ndarray, judged_in: np.ndarray, delta: float, alpha: float
+    known: np.ndarray,
+    known_in: np.ndarray,
+    judged: np.ndarray,
+    judged_in: np.ndarray,
+    delta: float,
+    alpha: float,
 ) -> float:
     """Epsilon below which P(score > t | in) <= e^epsilon P(score > t | out) + delta is refuted; t from `known`."""
 
