@@ -1,9 +1,9 @@
 """The claim tested from outside: the whole command on tiny neighbouring files, judged by what leaves.
 
 Each game learns a score on half of its runs and tests the claim on the other half, by
-`tests/support/black_box.py`. A sound mechanism raises an alarm with chance at most 3e-4 a game. Power: with 250
-runs a side at epsilon 4, noise halved gives an AUC of 0.89 where the claim allows 0.743, p = 2e-7; faults that
-tell the unit outright (AUC 1) are seen from 60 runs a side on, p below 1e-5.
+`tests/support/black_box.py`. A sound mechanism raises an alarm with chance at most 3e-4 a game. Power: with
+250 runs a side at epsilon 4, noise halved gives an AUC of 0.89 where the claim allows 0.743, p = 2e-7; faults
+that tell the unit outright (AUC 1) are seen from 60 runs a side on, p below 1e-5.
 """
 
 from __future__ import annotations

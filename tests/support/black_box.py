@@ -176,7 +176,7 @@ def _lower_bound(
     delta: float,
     alpha: float,
 ) -> float:
-    """Epsilon below which P(score > t | in) <= e^epsilon P(score > t | out) + delta is refuted; t from `known`."""
+    """Epsilon below which P(score > t | in) <= e^epsilon P(score > t | out) + delta is refuted."""
 
     def bound(hits: int, of: int, false: int, among: int) -> float:
         low = beta.ppf(alpha / 2, hits, of - hits + 1) if hits else 0.0
