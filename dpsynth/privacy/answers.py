@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
+
+_SURE = 3.0  # noise alone passes what a choice of nothing scores with a chance of e**-3
 
 
 class Answers:
@@ -110,6 +113,35 @@ class Shop:
                     left[places], event.choice_epsilon, event.sensitivity, entropy=self._entropy
                 )
                 chosen.append(places.pop(at))
+            return chosen
+
+        return self._kept.buy(name, self._ledger, ask)
+
+    def divide(
+        self, name: str, score: Callable[[Any], list[np.ndarray]], least: list[float | None]
+    ) -> list[list[int]]:
+        """Buys, for each choice, the place of a high score in each of its parts, -1 for none.
+
+        Args:
+          score: of the rows, for each choice [part, place]; one unit moves the scores of all parts, in each
+            choice, by no more than the event's `sensitivity` in sum.
+          least: for each choice the score of none; at least as high that noise alone rarely passes it.
+        """
+
+        def ask(receipt) -> list[list[int]]:
+            event, chosen = self.plan.event(name), []
+            for table, floor in zip(score(self._table.read(receipt)), least):
+                if floor is not None:
+                    if math.isfinite(event.choice_epsilon):
+                        chance = (math.log(table.shape[1] + 1) + _SURE) * 2.0 * event.sensitivity
+                        floor = max(floor, chance / event.choice_epsilon)
+                    table = np.column_stack([table, np.full(len(table), floor)])
+                found = [
+                    exponential_choice(row, event.choice_epsilon, event.sensitivity, entropy=self._entropy)
+                    for row in table
+                ]
+                last = table.shape[1] - 1 if floor is not None else -1
+                chosen.append([-1 if at == last else at for at in found])
             return chosen
 
         return self._kept.buy(name, self._ledger, ask)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.questions import Proposal
-from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.questions import Ballot, Proposal
+from dpsynth.data.statistics import Marginal, Question, Statistics
 from dpsynth.data.table import PrivateTable
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
@@ -78,8 +78,11 @@ def adaptive_histograms(
     shop = _open(table, plan, ledger, entropy, answers)
     for number in range(1, plan.request.rounds.num + 1):
         choice, bought = round_events(number)
-        proposals = seeker.propose(statistics, plan.event(bought).noise_stddev)
-        questions = [proposals[place].question for place in _choose(shop, encoder, proposals, choice)]
+        proposed = seeker.propose(statistics, plan.event(bought).noise_stddev)
+        if isinstance(proposed[0], Ballot):
+            questions = seeker.questions(proposed, _divide(shop, encoder, proposed, choice))
+        else:
+            questions = [proposed[place].question for place in _choose(shop, encoder, proposed, choice)]
         found = _buy(shop, encoder, questions, bought)
         statistics = replace(statistics, marginals=statistics.marginals + found)
     return statistics
@@ -115,6 +118,43 @@ def _score(encoder: Any, proposal: Proposal, units: np.ndarray) -> float:
     return weight * (float(np.abs(counts - expected).sum()) - penalty)
 
 
+def _divide(shop: Shop, encoder: Any, ballots: Sequence[Ballot], event: str) -> list[list[int]]:
+    """Buys, for each ballot, which grid divides each leaf: its place, or -1 for none."""
+    planned = shop.plan.event(event)
+    if len(ballots) != planned.choices:
+        raise GuaranteeVoid(f"Expected {planned.choices} ballots for {event!r}; got {len(ballots)}.")
+
+    def score(frame: pd.DataFrame) -> list[np.ndarray]:
+        units = shop.units(frame, encoder)
+        return [ballot_scores(encoder, ballot, units) for ballot in ballots]
+
+    return shop.divide(event, score, [ballot.least for ballot in ballots])
+
+
+def ballot_scores(encoder: Any, ballot: Ballot, units: np.ndarray) -> np.ndarray:
+    """The score of each grid in each leaf, [leaf, grid], exact: shares and penalties are put on the lattice.
+
+    Formal guarantee: a row is in one leaf and one box there. Its own class counts 1 - share and the others
+    their shares more, at most 2 in all since shares are at most one in sum, so half of it moves each score of
+    that one leaf by at most 1 and no score of another.
+    """
+    codes, statistics = encoder.layout.codes(units), encoder.statistics
+    leaf = ballot.partition.leaves(codes, len(units))
+    classes = Question(columns=(ballot.target,))
+    labels, num = statistics.places(classes, codes, len(units)), math.prod(statistics.shape(classes))
+    scores = np.empty((ballot.partition.size, len(ballot.grids)))
+    for at, (grid, shares, penalty) in enumerate(zip(ballot.grids, ballot.shares, ballot.penalties)):
+        shares = np.floor(np.asarray(shares) * _LATTICE) / _LATTICE
+        if shares.min(initial=0.0) < 0.0 or shares.sum(-1).max(initial=0.0) > 1.0:
+            raise GuaranteeVoid("Expected shares of classes from 0, and at most 1 in sum.")
+        flat = (leaf * grid.size + grid.boxes(codes)) * num + labels
+        shape = (len(scores), grid.size, num)
+        counts = np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
+        error = np.abs(counts - counts.sum(2, keepdims=True) * shares).sum((1, 2)) / 2
+        scores[:, at] = error - round(penalty * _LATTICE) / _LATTICE
+    return scores
+
+
 def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tuple[Marginal, ...]:
     planned = shop.plan.request.num_histograms(event)
     if len(questions) != planned:
@@ -129,6 +169,11 @@ def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tupl
     stddev = shop.plan.event(event).noise_stddev
     parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return tuple(
-        Marginal(columns=question.columns, counts=part.reshape(shape), noise_stddev=stddev)
+        Marginal(
+            columns=question.columns,
+            counts=part.reshape(shape),
+            noise_stddev=stddev,
+            partition=getattr(question, "partition", None),
+        )
         for question, part, shape in zip(questions, parts, shapes)
     )
