@@ -125,7 +125,8 @@ class Shop:
         Args:
           score: of the rows, for each choice [part, place]; one unit moves the scores of all parts, in each
             choice, by no more than the event's `sensitivity` in sum.
-          least: for each choice the score of none; at least as high that noise alone rarely passes it.
+          least: for each choice the score of none, raised until noise alone rarely passes it; None: there is
+            always one.
         """
 
         def ask(receipt) -> list[list[int]]:

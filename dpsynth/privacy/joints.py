@@ -66,12 +66,14 @@ def adaptive_histograms(
 
     Formal guarantee: each round is two planned events. The choice is `rounds.choices` exponential mechanisms
     over proposals that are made of bought answers alone; a unit moves a score by at most what it can change
-    in a histogram (L1). The answers are one Gaussian mechanism, as in `joint_histograms`. Number, noise and
+    in a histogram (L1). Where ballots are proposed in their place, each is one exponential mechanism on every
+    leaf of a partition, and a unit moves the scores of all leaves together by at most that. The answers are one Gaussian mechanism, as in `joint_histograms`. Number, noise and
     selection epsilon are constants of the plan; only the questions adapt.
     Edge cases: a resumed run takes kept choices and answers, and its model follows the same way.
 
     Args:
-      seeker: `propose(statistics, noise_stddev)` returns Proposals, at least `rounds.choices` of them.
+      seeker: `propose(statistics, noise_stddev)` returns Proposals, at least `rounds.choices` of them; or as
+        many Ballots, and `questions(ballots, chosen)` what to buy after these choices.
     Source: McKenna, Mullins, Sheldon & Miklau (2022), AIM: an adaptive and iterative mechanism, section 4,
       for the score; deviation: constant noise, planned before the first read, in place of annealing.
     """
