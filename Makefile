@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TESTS := $(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint mlflow clean
+.PHONY: help install demo test test-slow lint mlflow licences clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -42,6 +42,9 @@ lint: $(STAMP) ## style
 
 mlflow: $(STAMP) ## open what the runs recorded
 	@DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+licences: $(STAMP) ## write the licences of the dependencies, as they declare them
+	@$(RUN) .ci/licences.py
 
 clean: ## remove caches; keeps .venv, outputs and mlflow.db
 	@find dpsynth experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

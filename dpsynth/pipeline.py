@@ -17,8 +17,8 @@ from dpsynth.data.questions import crossing, num_refined, refined_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.data.table import PrivateTable, Receipt, capped
-from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.plan import Plan, Request, make_plan
+from dpsynth.recipe import Recipe, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,26 +30,6 @@ if TYPE_CHECKING:
     from dpsynth.privacy.progress import Progress, TrainingLog
     from dpsynth.privacy.release import Release
     from dpsynth.privacy.sampling import UnitStore
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What to do with a table; public.
-
-    Args:
-      generator: name of a method in `dpsynth.generators`.
-      settings: that method's `Config`.
-      privacy, training: the declared budget, and how private networks are trained.
-      seed: public: weights, latents, generated rows. Never the privacy noise.
-      num_rows: rows to release; None releases the bought count.
-    """
-
-    generator: str
-    settings: Any
-    privacy: PrivacyConfig
-    training: TrainingConfig
-    seed: int = 0
-    num_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +107,7 @@ def run(
         rungs = tuple(Release.load(rung.place(folder)) for rung in priced.rungs[:-1])
         return Run(release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs)
     public = _public_rows(table.schema, recipe)
-    with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced) as ledger:
+    with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced, recipe) as ledger:
         with clock("measure"):
             statistics = measure(table, priced, ledger, entropy, answers=folder / "answers.json")
             generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
@@ -157,12 +137,10 @@ def sample(
 
 def rebuild(release: Release) -> Any:
     """Returns the generator of a release, with its released weights."""
-    from pydantic import TypeAdapter
-
     from dpsynth.generators.base import load_generator
 
     module = load_generator(release.generator["name"])
-    config = TypeAdapter(module.Config).validate_python(release.generator["config"])
+    config = settings_of(release.generator["name"], release.generator["config"])
     made_private = release.shaped
     encoder = module.Generator.encoder(config, release.schema, release.statistics, private=made_private)
     stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
@@ -200,11 +178,13 @@ def _private_network(method: Any, schema: Schema, recipe: Recipe) -> dict[str, A
     }
 
 
-def _ledger(path: Path, priced: Plan) -> Ledger:
+def _ledger(path: Path, priced: Plan, recipe: Recipe) -> Ledger:
     """Opens a new ledger, or the one of the interrupted run in this folder."""
     from dpsynth.privacy.ledger import Ledger
 
-    return Ledger.resume(path, priced) if path.exists() else Ledger.create(path, priced)
+    if path.exists():
+        return Ledger.resume(path, priced)
+    return Ledger.create(path, priced, recipe.to_dict())
 
 
 def _build(

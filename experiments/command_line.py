@@ -8,7 +8,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from string import Template
@@ -17,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from dpsynth.config import CONF, SUBJECT, RunConfig, parse
-from dpsynth.errors import DpsynthError, InvalidInput, Problem
+from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
 from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
 
 
@@ -33,11 +32,11 @@ def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             return task(node)
         except DpsynthError as error:
-            print(f"\n{error}\n", file=sys.stderr)
+            print(f"\n{error.shown}\n", file=sys.stderr)
             raise JobFailed(str(error)) from None
-        except Exception as error:
-            traceback.print_exc()
-            raise JobFailed(f"{type(error).__name__}: {error}") from None
+        except Exception as error:  # another library's message may quote a value
+            print(f"\n{trace(error)}", file=sys.stderr)
+            raise JobFailed(described(error)) from None
 
     return job
 
@@ -137,7 +136,7 @@ def run(
             with _process([*arguments, *extra]):
                 entry()
     except InvalidInput as error:
-        print(error, file=sys.stderr)
+        print(error.shown, file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
         if not asks_only:
@@ -147,5 +146,5 @@ def run(
     except JobFailed:
         sys.exit(1)
     except DpsynthError as error:
-        print(error, file=sys.stderr)
+        print(error.shown, file=sys.stderr)
         sys.exit(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth import tracking
 from dpsynth.config import RunConfig
+from dpsynth.data.wording import up
 from experiments.points import FINISHED, Point
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def statement(run: Run) -> str:
     noise = plan.training.noise_multiplier
     lines = [
         f"A ladder: one training with noise multiplier {noise:g} for all rungs.",
-        *(f"  epsilon={rung.epsilon:g} after {rung.steps} steps" for rung in plan.rungs),
+        *(f"  epsilon={up(rung.epsilon)} after {rung.steps} steps" for rung in plan.rungs),
         "Publishing one rung costs its epsilon. Publishing several, or all, costs that of the highest",
         f"({plan.guarantee.claim}), since the others are on its way.",
         "A run planned for a lower epsilon alone would take more steps with more noise.",

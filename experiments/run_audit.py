@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.wording import up
 from dpsynth.errors import GuaranteeVoid
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def cells(audit: Mapping[str, Any]) -> list[str]:
     """Returns theory and evidence of one run as cells under `HEADS`."""
     if not audit:
         return ["", "", "", ""]
-    claimed = f"{audit['claimed']:.3g}" if "claimed" in audit else "none"
+    claimed = up(audit["claimed"], 3) if "claimed" in audit else "none"
     audited = f">= {audit['audited']:.3g}" if "audited" in audit else "-"
     auc = f"{audit['auc']:.3f} ({audit['auc_ceiling']:.3f})" if "auc" in audit else "-"
     return [claimed, audited, auc, audit["verdict"]]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.config import RunConfig, parse
+from dpsynth.data.wording import up
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from experiments.points import FINISHED, Point
 
@@ -163,7 +164,7 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
 
     place = folder / SELECTED / "release"
     kept = json.loads((folder / TRIALS).read_text(encoding="utf-8"))
-    claim = f"epsilon={kept['selection']['epsilon']:g}, delta={kept['selection']['delta']:g}"
+    claim = f"epsilon={up(kept['selection']['epsilon'])}, delta={up(kept['selection']['delta'])}"
     if not place.exists():
         if len(points) < len(kept["picks"]):
             raise DpsynthError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from omegaconf import OmegaConf
 
 from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
-from dpsynth.errors import DpsynthError, InvalidInput, Problem
+from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
 from experiments.command_line import JobFailed
 from experiments.notes import NOTE, sweep_note
 from experiments.overrides import CommandLine
@@ -210,9 +209,9 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, DpsynthError):
-            traceback.print_exc()
-        print(f"{what}: {error}", file=sys.stderr)
+        if not isinstance(error, DpsynthError):  # another library's message may quote a value
+            print(trace(error), file=sys.stderr)
+        print(f"{what}: {described(error)}", file=sys.stderr)
 
 
 def finished_text(point: Point) -> str:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
+from dpsynth.data.wording import up
+from dpsynth.errors import described
 from experiments import command_line, sweep
 from experiments.coins import flip
 from experiments.ladder import rung_points
@@ -54,14 +56,18 @@ def label_of(config: RunConfig) -> str:
 def name_of(config: RunConfig) -> str:
     """Names a run where there is little room: in the columns of MLflow."""
     privacy = config.privacy
-    budget = f"ε={privacy.total_epsilon:g}" if privacy.private else "no DP"
+    budget = f"ε={up(privacy.total_epsilon)}" if privacy.private else "no DP"
     return f"{config.generator_name} {budget} s{config.seed}"
 
 
 def claim_of(config: RunConfig) -> str:
     """Returns what is declared, before any plan exists."""
     privacy = config.privacy
-    return f"epsilon={privacy.total_epsilon:g}, delta={privacy.delta:g}" if privacy.private else "NON-PRIVATE"
+    return (
+        f"epsilon={up(privacy.total_epsilon)}, delta={up(privacy.delta)}"
+        if privacy.private
+        else "NON-PRIVATE"
+    )
 
 
 def utility_of(evaluation: Evaluation) -> float:
@@ -243,9 +249,7 @@ def job(node: DictConfig) -> float:
             with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
-            failed = Point(
-                **_who(config), status=FAILED, claim=claim_of(config), error=tracking.described(error)
-            )
+            failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=described(error))
             failed.dump(folder)
             raise
         point.dump(folder)

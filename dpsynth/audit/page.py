@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dpsynth.audit.plots import figures
 from dpsynth.audit.types import AuditResult, Claim
+from dpsynth.data.wording import up
 
 _COLOURS = {"VIOLATION": "#b91c1c", "CONSISTENT": "#15803d", "INCONCLUSIVE": "#b45309", "INVALID": "#6b7280"}
 _STYLE = """
@@ -85,7 +86,7 @@ def render(results: Sequence[AuditResult], title: str = "Audit", claim: Claim | 
     from plotly.offline import get_plotlyjs
 
     claim = claim or results[0].claim
-    stated = "none" if claim.epsilon is None else f"epsilon={claim.epsilon:g}, delta={claim.delta:g}"
+    stated = "none" if claim.epsilon is None else f"epsilon={up(claim.epsilon)}, delta={up(claim.delta)}"
     body = "\n".join(_section(result) for result in results)
     script = f"<script>{get_plotlyjs()}</script>" if any(r.findings for r in results) else ""
     return (

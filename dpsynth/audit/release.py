@@ -27,6 +27,7 @@ from dpsynth.audit.stats.one_run import Guesses, eps_f_dp, eps_steinke, guess, o
 from dpsynth.audit.stats.tradeoff import allowed
 from dpsynth.audit.targets import choose
 from dpsynth.audit.types import AuditResult, Claim, Finding, decide, score_table
+from dpsynth.data.wording import up
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +260,7 @@ def _reason(verdict, claim, findings, p_value, power, blind, config) -> str:
     what = (
         "membership leaves no trace"
         if claim.f is None
-        else f"epsilon={claim.epsilon:.3g} at delta={claim.delta:g}"
+        else f"epsilon={up(claim.epsilon, 3)} at delta={up(claim.delta)}"
     )
     seen = f"strongest: {strongest.attack} on {strongest.stratum}, AUC {strongest.statistics['auc']:.3f}"
     power_text = f"{config.planted_share:.0%} copied members would be caught with power {power:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +14,8 @@ from dpsynth.errors import Problem
 
 MAX_VALUES = 1000
 MAX_INTEGER = 2**53
+FORMS = ("NFC", "NFKC")
+UNLISTED = ("other", "missing", "spread")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,11 @@ class Column:
     def undeclared(self) -> str | None:
         """What has to be bought before the column can be used: `bounds`, `values` or nothing."""
         return None
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a value may come back missing, though none may be missing in the table."""
+        return self.nullable
 
     def problems(self) -> Iterator[Problem]:
         """Yields the rules that this declaration breaks."""
@@ -124,26 +132,52 @@ class Integer(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Categorical(Column):
-    """One of `values`, all text, integers, floats or booleans; `ordered` if their order counts."""
+    """One of `values`, all text, integers, floats or booleans; `ordered` if their order counts.
+
+    Args:
+      other: what values outside the list count and come back as. With `values` it is one of them, and without
+        it such values are refused. Where values are bought, it stands for those that too few units share.
+      unlisted: what becomes of values that are not bought: `other` (the default for text, as "(other)"; or
+        where `other` is declared), `missing` (the default for the rest), or `spread` over the bought values
+        by their shares. Never a bought value by itself.
+      normalise: Unicode form that texts are brought to before they are compared; None leaves them.
+    """
 
     kind: ClassVar[str] = "categorical"
     values: tuple[Any, ...] | None = None
     ordered: bool = False
+    other: Any = None
+    unlisted: str | None = None
+    normalise: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.values, list):
             object.__setattr__(self, "values", tuple(self.values))
+        if self.values and isinstance(self.values[0], float):  # equal values have one look
+            object.__setattr__(self, "values", tuple(_without_sign(value) for value in self.values))
 
     @property
     def undeclared(self) -> str | None:
         return "values" if self.values is None else None
 
+    @property
+    def gaps(self) -> bool:
+        text = self.dtype in (None, "str", "string", "object", "category")
+        return self.nullable or (self.values is None and (not text or self.unlisted == "missing"))
+
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
+        yield from _form_problems(self)
         if not isinstance(self.ordered, bool):
             yield self._problem("ordered is not a boolean.", "Write true or false.")
+        if self.unlisted is not None and (self.values is not None or self.unlisted not in UNLISTED):
+            rule = f"unlisted={self.unlisted!r} is for values that are bought: {', '.join(UNLISTED)}."
+            yield self._problem(rule, "Correct it, or leave it out.")
         if self.values is None:
             return
+        if self.other is not None and self.other not in self.values:
+            rule = f"other={self.other!r} is not among its values."
+            yield self._problem(rule, "Add it to values; values that are not listed come back as it.")
         if not isinstance(self.values, tuple) or not self.values:
             yield self._problem(
                 "values is not a list of at least one value.", "List them, or leave values out."
@@ -162,6 +196,10 @@ class Categorical(Column):
         elif twice := [value for value, times in Counter(self.values).items() if times > 1]:
             listed = ", ".join(repr(value) for value in twice[:3])
             yield self._problem(f"values lists {listed} more than once.", "List each value once.")
+        elif self.normalise in FORMS and isinstance(self.values[0], str):
+            for value in self.values:
+                if unicodedata.normalize(self.normalise, value) != value:
+                    yield self._problem(f"value {value!r} is not in form {self.normalise}.", "Write it so.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +251,15 @@ class Identifier(Column):
     """Names a row or an entity. Never learned and never released: fresh surrogate keys take its place."""
 
     kind: ClassVar[str] = "identifier"
+    normalise: str | None = None
 
     @property
     def modelled(self) -> bool:
         return False
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
+        yield from _form_problems(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +281,16 @@ KINDS: dict[str, type[Column]] = {
 def plain(value: Any) -> Any:
     """Turns tuples into lists, for JSON and YAML."""
     return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _form_problems(column: Any) -> Iterator[Problem]:
+    if column.normalise is not None and column.normalise not in FORMS:
+        rule = f"normalise={column.normalise!r} is unknown."
+        yield column._problem(rule, f"Write one of {', '.join(FORMS)}, or leave it out.")
+
+
+def _without_sign(value: Any) -> Any:
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _is_int(value: Any) -> bool:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from dpsynth.data.axis import from_axis, is_numeric, resolution, to_axis
 from dpsynth.data.conditions import encoded_conditions
-from dpsynth.data.dtypes import restore
+from dpsynth.data.dtypes import restore, value_type
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.partition import Codes
@@ -26,7 +26,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 
 Representation = Literal["bins", "modes"]
-OTHER = "(other)"  # what values outside a bought list of text come back as
+OTHER = "(other)"  # what texts outside a bought list come back as, unless the schema says otherwise
 _SPAN, _REACH = 4.0, 0.99  # alpha = (x - mean) / (4 stddev), clipped, as in CTGAN
 
 
@@ -83,6 +83,8 @@ class BinCodec:
         self._below = np.append(0.0, self._cumulative)[firsts]
         self._mass = self._cumulative[self._last] - self._below
         self.frequencies = np.bincount(cells.group_map, weights=probabilities, minlength=cells.size)
+        listed = probabilities[: len(cells.values or ())] + 1e-12
+        self._listed = listed / listed.sum()
 
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series)[:, None]
@@ -94,7 +96,7 @@ class BinCodec:
             drawn = np.searchsorted(self._cumulative, targets, side="right")
             codes = np.clip(drawn, self._first[codes], self._last[codes])
         fine = self._order[codes]
-        return self._numbers(fine, random) if self.cells.edges is not None else self._values(fine)
+        return self._numbers(fine, random) if self.cells.edges is not None else self._values(fine, random)
 
     def _numbers(self, fine: np.ndarray, random: np.random.Generator) -> pd.Series:
         edges, step = self.cells.edges, resolution(self.cells.column)
@@ -110,12 +112,27 @@ class BinCodec:
         places[absent] = np.nan
         return from_axis(self.cells.column, places)
 
-    def _values(self, fine: np.ndarray) -> pd.Series:
-        values = self.cells.values
-        text = not values or isinstance(values[0], str)
-        spare = [OTHER if text else values[0]] if self.cells.other else []
-        table = pd.Series([*values, *spare, *([None] if self.cells.missing else [])], dtype=object)
+    def _values(self, fine: np.ndarray, random: np.random.Generator) -> pd.Series:
+        cells, num = self.cells, len(self.cells.values)
+        if cells.other and num and cells.column.unlisted == "spread":
+            fine = np.where(fine == num, random.choice(num, len(fine), p=self._listed), fine)
+        spare = [stand_in(cells)] if cells.other else []
+        table = pd.Series([*cells.values, *spare, *([None] if cells.missing else [])], dtype=object)
         return table.infer_objects().take(fine).reset_index(drop=True)
+
+
+def stand_in(cells: Cells) -> Any:
+    """What values outside a bought list come back as, None for missing; never one that was bought."""
+    column, values = cells.column, cells.values
+    text = isinstance(values[0], str) if values else value_type(column) in (str, None)
+    if column.unlisted == "missing" or (column.other is None and not text):
+        return None
+    if column.other is not None:
+        return column.other
+    name = OTHER
+    while name in values:
+        name += "*"
+    return name
 
 
 class _Modal:

@@ -30,6 +30,9 @@ _SCALARS = {
 }
 
 
+_TABLES = (".csv", ".tsv", ".gz", ".parquet", ".pq")
+
+
 class _Loader(yaml.SafeLoader):
     """Reads scalars as YAML 1.2 does and refuses a key that is given twice."""
 
@@ -70,6 +73,8 @@ def load_schema(path: str | Path) -> Schema:
       InvalidInput: no such file, not UTF-8, not YAML, or a list of every rule that it breaks.
     """
     path = Path(path)
+    if path.suffix.lower() in _TABLES:  # an error would quote its rows
+        raise _refused(path, "Is a table.", "Give the schema, and the table as data.path.")
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError:

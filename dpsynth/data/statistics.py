@@ -42,12 +42,14 @@ class Marginal:
       columns: names, in the order of the axes of `counts`.
       counts: float64, noisy; may be negative, sums to the noisy number of rows.
       noise_stddev: standard deviation of the noise in each count; 0 where none was added.
+      event: of the ledger, which paid for it; empty where nothing was bought.
       partition: its leaves are the first axis, before those of the columns.
     """
 
     columns: tuple[str, ...]
     counts: np.ndarray
     noise_stddev: float
+    event: str = ""
     partition: Partition | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,14 +59,19 @@ class Marginal:
             "shape": list(self.counts.shape),
             "counts": self.counts.ravel().tolist(),
             "noise_stddev": self.noise_stddev,
+            "event": self.event,
         }
 
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any]) -> Marginal:
         counts = np.array(payload["counts"], dtype=np.float64).reshape(payload["shape"])
-        partition = Partition.from_dict(payload["partition"]) if "partition" in payload else None
-        columns, stddev = tuple(payload["columns"]), payload["noise_stddev"]
-        return cls(columns=columns, counts=counts, noise_stddev=stddev, partition=partition)
+        return cls(
+            columns=tuple(payload["columns"]),
+            counts=counts,
+            noise_stddev=payload["noise_stddev"],
+            event=payload.get("event", ""),
+            partition=Partition.from_dict(payload["partition"]) if "partition" in payload else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,19 +5,23 @@ Axis 0 of what `read` returns is rows; `unit_index` says to which unit of privac
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import hmac
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from dpsynth.data.files import twice_problems
 from dpsynth.data.schema import Schema
-from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem, nearest
+from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem
 
 _LOG = logging.getLogger(__name__)
 _SALT_BYTES = 16
+_PLACES = 5  # that a message names
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class PrivateTable:
     __slots__ = ("schema", "_frame")
 
     def __init__(self, frame: pd.DataFrame, schema: Schema):
-        if problems := name_problems(frame, schema):
+        if problems := name_problems(frame.columns, schema):
             raise InvalidInput("the table", problems)
         self.schema = schema
         kept = frame[[name for name in frame.columns if name in schema.names]]
@@ -127,21 +131,35 @@ def capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return frame[place.to_numpy() < schema.unit.max_rows]
 
 
-def name_problems(frame: pd.DataFrame, schema: Schema) -> list[Problem]:
-    """Lists what is wrong with the names of the columns; names are public."""
-    names = list(frame.columns)
+def name_problems(names: Sequence[object], schema: Schema) -> list[Problem]:
+    """Lists what is wrong with the names of a table's columns.
+
+    Declared names are public. Others are told by place: in a file without a header they are the values of its
+    first row.
+    """
+    names = list(names)
     declared = [column.name for column in schema.columns]
-    missing = [name for name in schema.names if name not in names]
     extra = [name for name in dict.fromkeys(names) if name not in declared]
-    problems = []
-    for name in missing:
-        found = [name for name in extra if isinstance(name, str)]
-        fix = nearest(name, found) if found else "Take it out of the schema."
-        problems.append(Problem(f"column {name!r}", "Is declared but not in the table.", fix))
-    for name in extra:
-        problems.append(
-            Problem(f"column {name!r}", "Is not declared.", "Declare it; kind: drop leaves it out.")
-        )
-    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
-        problems.append(Problem(f"column {name!r}", "Its name occurs more than once.", "Rename one of them."))
-    return problems
+    problems = [
+        Problem(f"column {name!r}", "Is declared but not in the table.", _fix(extra), _near(name, extra))
+        for name in schema.names
+        if name not in names
+    ]
+    if extra:
+        places = [str(place) for place, name in enumerate(names, 1) if name in extra]
+        where = f"column{'s' if len(places) > 1 else ''} {', '.join(places[:_PLACES])}"
+        where += f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+        fix = "Declare it; kind: drop leaves it out. Does the file have a header?"
+        seen = ", ".join(repr(name) for name in extra[:_PLACES])
+        problems.append(Problem(where, "Is not declared.", fix, seen))
+    return problems + twice_problems(names, declared)
+
+
+def _fix(extra: list[object]) -> str:
+    return "Correct its name." if extra else "Take it out of the schema."
+
+
+def _near(name: str, extra: list[object]) -> str:
+    """Returns what the table has in place of a name, for the terminal alone."""
+    close = difflib.get_close_matches(name, [other for other in extra if isinstance(other, str)], n=1)
+    return repr(close[0]) if close else ""

@@ -1,4 +1,4 @@
-"""Checks a table against its schema and lists everything wrong with it at once.
+"""Checks a table against its schema, lists everything wrong with it at once, and makes its values canonical.
 
 What is an error depends on the schema and on single values, never on how the values are spread: constant
 columns, columns missing throughout (where nullable) and rare values are fine, because a release must behave
@@ -9,15 +9,16 @@ releases nothing; messages name the column and the rule, never a value, a row or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from numbers import Number
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
 from dpsynth.data.columns import MAX_INTEGER
-from dpsynth.data.dtypes import dtype_name, restore
+from dpsynth.data.dtypes import dtype_name, restore, storage_dtype, typed, value_type
+from dpsynth.data.origins import Origin, pandas_origin, values_of
+from dpsynth.data.parsing import is_text, moments_of, numbers_of, text_of, truth_of
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -33,8 +34,9 @@ from dpsynth.errors import Problem
 # What text files write where a value is missing; a declared category of the same text is a value.
 MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>")
 
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_TEXT = Origin(type="text")
 _DECLARE = "Declare nullable: true, or complete the column."
+_WIDEN = "Widen the bounds, correct the values, or declare clip: true."
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,43 @@ def check_columns(frame: pd.DataFrame, schema: Schema, *, text: bool) -> tuple[p
     return pd.DataFrame(values), problems
 
 
-def check_column(series: pd.Series, column: Column, schema: Schema, *, text: bool) -> Checked:
-    """Checks one column and converts it to its storage dtype."""
-    if not text and column.dtype is None:
-        column = replace(column, dtype=dtype_name(series.dtype))
-    series = _with_missing(series, column, schema, text=text)
-    rules: list[tuple[str, str]] = []
+def check_column(
+    series: pd.Series, column: Column, schema: Schema, *, text: bool, origin: Origin | None = None
+) -> Checked:
+    """Checks one column and converts it to its storage dtype.
+
+    Args:
+      origin: what the file says of the column; None asks the dtype of `series`.
+    """
+    origin = origin or (_TEXT if text else pandas_origin(series.dtype))
+    rules = list(_origin_rules(column, origin))
+    if not rules:
+        series, rules = _converted(series, typed(column, origin), schema, text)
+    return Checked(series, tuple(Problem(f"column {column.name!r}", rule, fix) for rule, fix in rules))
+
+
+_Rule = tuple[str, str]
+_Found = tuple[pd.Series, list[_Rule]]
+
+
+def _origin_rules(column: Column, origin: Origin):
+    """Yields what is refused by the column's type alone, so with and without any one row."""
+    if not origin.known:
+        yield f"Its type is {origin.type}.", "Convert it to numbers, text or dates, or declare kind: drop."
+    free = isinstance(column, Categorical) and value_type(column) is None
+    if free and column.dtype is None and origin.type == "moment":
+        yield "Its dtype is datetime64.", "Declare it datetime."
+    if column.dtype is None and origin.type == "object" and (free or isinstance(column, Identifier)):
+        fix = "Declare dtype: str, int64 or float64, or convert it."
+        yield "Its dtype is object, which does not say what its values are.", fix
+    elif free and column.nullable and origin.type in ("integer", "number", "boolean"):
+        fix = "Declare dtype: int64, float64 or bool."
+        yield "Its values have no declared type; pandas' changes where one is missing.", fix
+
+
+def _converted(series: pd.Series, column: Column, schema: Schema, text: bool) -> _Found:
+    series = _with_missing(values_of(series), column, schema, text=text)
+    rules: list[_Rule] = []
     if not column.nullable and series.isna().any():
         names_unit = column.name == schema.unit.column
         fix = "Every row belongs to a unit: complete it." if names_unit else _DECLARE
@@ -77,41 +110,33 @@ def check_column(series: pd.Series, column: Column, schema: Schema, *, text: boo
         try:
             series = restore(series, column)
         except (TypeError, ValueError, OverflowError):
-            rules.append(
-                (f"Its values do not fit in dtype {column.dtype}.", "Correct dtype, or leave it out.")
-            )
-    return Checked(series, tuple(Problem(f"column {column.name!r}", rule, fix) for rule, fix in rules))
-
-
-_Found = tuple[pd.Series, list[tuple[str, str]]]
+            rule = f"Its values do not fit in dtype {storage_dtype(column)}."
+            rules.append((rule, "Correct dtype, or leave it out."))
+    return series, rules
 
 
 def _with_missing(series: pd.Series, column: Column, schema: Schema, *, text: bool) -> pd.Series:
     """Turns texts that stand for missing values into missing values, unless they are declared values."""
     texts = set(schema.missing) | (set(MISSING_TEXTS) if text else set())
     texts -= set(getattr(column, "values", None) or ())
-    if not texts or not (_is_text(series) or _is_category(series) or series.dtype == object):
+    if not texts or not (is_text(series) or series.dtype == object):
         return series
     gone = series.isin(list(texts))
-    if _is_category(series):
-        return series.cat.remove_categories([c for c in series.cat.categories if c in texts])
     return series.mask(gone) if gone.any() else series
 
 
 def _check_numbers(series: pd.Series, column: Continuous | Integer, text: bool) -> _Found:
-    rules: list[tuple[str, str]] = []
+    rules: list[_Rule] = []
     if types.is_bool_dtype(series.dtype):
         return series, [("Its dtype is bool.", "Declare it boolean.")]
-    if not text and types.is_datetime64_any_dtype(series.dtype):
+    if types.is_datetime64_any_dtype(series.dtype):
         return series, [(f"Its dtype is {dtype_name(series.dtype)}.", "Declare it datetime.")]
-    if not text and _is_text(series) and series.notna().any():
+    if not text and is_text(series) and series.notna().any():
         return series, [("Its dtype is text.", "Convert it to numbers, or declare it categorical.")]
-    numbers = _to_numbers(series)
-    absent = series.isna().to_numpy()
+    numbers, absent = numbers_of(series), series.isna().to_numpy()
     if (np.isnan(numbers) & ~absent).any():
-        rules.append(
-            ("Holds values that are not numbers.", "Write numbers with a decimal point, or declare missing.")
-        )
+        fix = "Write numbers with a decimal point, or declare missing."
+        rules.append(("Holds values that are not numbers.", fix))
     if np.isinf(numbers).any():
         rules.append(("Holds infinite numbers.", "Replace them by finite or missing values."))
     known = numbers[np.isfinite(numbers)]
@@ -122,128 +147,105 @@ def _check_numbers(series: pd.Series, column: Continuous | Integer, text: bool) 
             rules.append(("Holds numbers beyond ±2^53.", "Declare it identifier, or rescale."))
     low = -np.inf if column.min is None else column.min
     high = np.inf if column.max is None else column.max
-    outside = (numbers < low) | (numbers > high)  # infinities count once, as infinities
-    if outside[np.isfinite(numbers)].any():
-        if not column.clip:
-            rules.append(
-                (_bounds_rule(column), "Widen the bounds, correct the values, or declare clip: true.")
-            )
-        elif not rules:
-            clipped = np.clip(numbers, low, high)
-            series = pd.Series(clipped, name=series.name).mask(absent) if text else _clip(series, low, high)
-            numbers = clipped
-    if text and not rules:
-        whole = isinstance(column, Integer)
-        series = pd.Series(numbers, name=series.name).astype("Int64" if whole else "float64")
-    return series, rules
-
-
-def _clip(series: pd.Series, low: float, high: float) -> pd.Series:
-    if series.dtype == object or _is_category(series):
-        return pd.Series(np.clip(_to_numbers(series), low, high), name=series.name)
-    return series.clip(None if np.isinf(low) else low, None if np.isinf(high) else high)
-
-
-def _to_numbers(series: pd.Series) -> np.ndarray:
-    """Reads values as float64; missing values, truth values and what is no number become NaN."""
-    if _is_category(series):
-        series = series.astype(object)
-    if types.is_numeric_dtype(series.dtype):
-        return series.to_numpy(dtype=np.float64, na_value=np.nan)
-    if _is_text(series):
-        words = series.str.strip()
-        series = words.mask(words.str.lower().isin(["true", "false"])).astype(object)
-    else:
-        series = series.map(lambda v: v if isinstance(v, Number) and not isinstance(v, bool) else None)
-    return pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _is_text(series: pd.Series) -> bool:
-    """Says whether the dtype is one of text; columns of Python objects are not."""
-    return series.dtype != object and types.is_string_dtype(series.dtype) and not _is_category(series)
-
-
-def _is_category(series: pd.Series) -> bool:
-    return isinstance(series.dtype, pd.CategoricalDtype)
+    if ((known < low) | (known > high)).any() and not column.clip:
+        rules.append((_bounds_rule(column), _WIDEN))
+    numbers = pd.Series(np.clip(numbers, low, high), index=series.index, name=series.name)
+    return (numbers if rules or isinstance(column, Continuous) else numbers.astype("Int64")), rules
 
 
 def _check_dates(series: pd.Series, column: Datetime, text: bool) -> _Found:
-    rules: list[tuple[str, str]] = []
-    if types.is_datetime64_any_dtype(series.dtype):
-        moments = series if series.dt.tz is None else series.dt.tz_convert(None)
-    elif _is_text(series) or _is_category(series) or series.dtype == object or series.isna().all():
-        moments = pd.to_datetime(series.astype(object), format=column.format, errors="coerce")
-        if (moments.isna() & series.notna()).any():
-            fix = "Correct the values or the format, or declare it categorical."
-            rules.append((f"Holds values that are not dates in format {column.format!r}.", fix))
-    else:
+    dated = types.is_datetime64_any_dtype(series.dtype)
+    if not (dated or is_text(series) or series.dtype == object or series.isna().all()):
         fix = "Convert it to dates or text, or declare it integer."
         return series, [(f"Its dtype {dtype_name(series.dtype)} is neither dates nor text.", fix)]
-    for key, side in (("min", -1), ("max", 1)):
-        if getattr(column, key) is None:
-            continue
-        bound = pd.Timestamp(column.parse(getattr(column, key)))
-        outside = (moments < bound) if side < 0 else (moments > bound)
-        if not outside.any():
-            continue
-        if not column.clip:
-            rules.append(
-                (_bounds_rule(column), "Widen the bounds, correct the values, or declare clip: true.")
-            )
-            break
-        if types.is_datetime64_any_dtype(series.dtype):
-            limit = bound if moments is series else bound.tz_localize("UTC").tz_convert(series.dt.tz)
-        else:
-            limit = getattr(column, key)
-        series = series.mask(outside, limit)
-    return series, rules
+    rules: list[_Rule] = []
+    moments = moments_of(series, column.format)
+    if (moments.isna() & series.notna()).any():
+        fix = "Correct the values or the format, or declare it categorical."
+        rules.append((f"Holds values that are not dates in format {column.format!r}.", fix))
+    low, high = (
+        None if bound is None else pd.Timestamp(column.parse(bound)) for bound in (column.min, column.max)
+    )
+    clipped = moments.clip(low, high)
+    if not column.clip and not clipped.equals(moments):
+        rules.append((_bounds_rule(column), _WIDEN))
+    return clipped, rules
 
 
 def _check_booleans(series: pd.Series, column: Boolean, text: bool) -> _Found:
-    fix = "Write true and false, or declare it categorical with its values."
-    known = pd.Series(series.dropna().unique())
-    if text:
-        known = known.astype("str").str.strip().str.lower()
-        if not known.isin(list(_TRUTH)).all():
-            return series, [("Holds values other than true, false, 1 and 0.", fix)]
-        truth = series.astype("str").str.strip().str.lower().map(_TRUTH)
-        return truth.astype(object).where(series.notna(), None).astype("boolean"), []
-    if any(not isinstance(v, bool | np.bool_ | int | float | np.number) or v not in (0, 1) for v in known):
-        return series, [("Holds values other than true and false.", fix)]
-    return series, []
+    truth = truth_of(series) if text or not is_text(series) or series.isna().all() else None
+    if truth is None:
+        rule = f"Holds values other than {'true, false, 1 and 0' if text else 'true and false'}."
+        return series, [(rule, "Write true and false, or declare it categorical with its values.")]
+    return truth, []
 
 
 def _check_values(series: pd.Series, column: Categorical, text: bool) -> _Found:
+    own = value_type(column) or _type_of(series)
+    if not text and series.notna().any() and series.dtype != object and is_text(series) != (own is str):
+        found, wanted = (
+            dtype_name(series.dtype),
+            "declared values are" if column.values else "declared dtype is",
+        )
+        return series, [(f"Its dtype is {found}, its {wanted} {own.__name__}.", "Make them the same.")]
+    if column.other is not None and not isinstance(column.other, (own, int) if own is float else own):
+        rule = f"other={column.other!r} is not of type {own.__name__}, as its values are."
+        return series, [(rule, "Declare other of the same type, or dtype.")]
+    values = _as_type(series, own, column.normalise)
+    if values is None:
+        fix = "Quote the declared values." if column.values else "Declare another dtype."
+        return series, [(f"Holds values that are not of type {own.__name__}.", fix)]
     if column.values is None:
-        return series, []
-    own = type(column.values[0])
-    if text and own is bool:
-        series, rules = _check_booleans(series, Boolean(name=column.name), text)
-        if rules:
-            return series, rules
-    elif text and own is not str:
-        numbers = _to_numbers(series)
-        if (np.isnan(numbers) & series.notna().to_numpy()).any():
-            return series, [
-                (f"Holds values that are not of type {own.__name__}.", "Quote the declared values.")
-            ]
-        whole = own is int and not (numbers[~np.isnan(numbers)] % 1).any()
-        series = pd.Series(numbers, name=series.name).astype("Int64" if whole else "float64")
-    seen = list(series.dropna().unique())
-    if seen and all(isinstance(v, str) for v in seen) != (own is str):
-        found = dtype_name(series.dtype)
-        return series, [
-            (f"Its dtype is {found}, its declared values are {own.__name__}.", "Make them the same.")
-        ]
-    known = set(column.values)
-    if any(value not in known for value in seen):
-        fix = "Declare every value, correct the table, or leave values out and let them be bought."
-        return series, [("Holds values that the schema does not declare.", fix)]
-    return series, []
+        return values, []
+    unknown = values.notna() & ~values.isin(list(column.values))
+    if not unknown.any():
+        return values, []
+    if column.other is not None:
+        return values.mask(unknown, column.other), []
+    fix = (
+        "Declare every value or other: VALUE, correct the table, or leave values out and let them be bought."
+    )
+    return series, [("Holds values that the schema does not declare.", fix)]
+
+
+def _type_of(series: pd.Series) -> type:
+    """The type of values that nobody declared: that of the list in which the file keeps them."""
+    if types.is_bool_dtype(series.dtype):
+        return bool
+    if types.is_integer_dtype(series.dtype):
+        return int
+    return float if types.is_float_dtype(series.dtype) else str
+
+
+def _as_type(series: pd.Series, own: type, form: str | None) -> pd.Series | None:
+    """Reads values as ones of a type; None where one is not."""
+    if own is str:
+        return text_of(series, form)
+    if own is bool:
+        return truth_of(series)
+    if own is int and types.is_integer_dtype(series.dtype):
+        return series
+    numbers = numbers_of(series, truth=True)
+    wrong = np.isnan(numbers) & series.notna().to_numpy()
+    if wrong.any() or np.isinf(numbers).any():
+        return None
+    if own is int and (numbers[~np.isnan(numbers)] % 1).any():
+        return None
+    numbers = pd.Series(numbers, index=series.index, name=series.name)
+    return numbers.astype("Int64") if own is int else numbers
 
 
 def _check_keys(series: pd.Series, column: Identifier, text: bool) -> _Found:
-    return series, []
+    if storage_dtype(column) == "str" and series.dtype == object:
+        words = text_of(series, column.normalise)
+        if words is None:
+            return series, [("Holds values that are not text.", "Declare another dtype, or convert it.")]
+        return words, []
+    if not is_text(series):
+        return series, []
+    if types.is_numeric_dtype(storage_dtype(column)):  # exact, as float64 would not be
+        series = series.str.strip().str.replace(r"\.0+$", "", regex=True)
+    return text_of(series, column.normalise), []
 
 
 def _bounds_rule(column: Continuous | Integer | Datetime) -> str:

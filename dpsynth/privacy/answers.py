@@ -19,7 +19,7 @@ from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
 
-_SURE = 3.0  # noise alone passes what a choice of nothing scores with a chance of e**-3
+_SURE = 6.0  # noise alone passes what a choice of nothing scores with a chance of e**-6
 
 
 class Answers:

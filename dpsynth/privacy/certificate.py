@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.wording import up
 from dpsynth.privacy.records import spent
 
 VERSION = 1
 CERTIFICATE = "certificate.json"
+SIGNATURE = "signature.json"  # of the certificate, where the release is signed
 FILES = (
     "synthetic.parquet",
     "generator.safetensors",
@@ -94,7 +96,7 @@ def claim(plan: Mapping[str, Any], void: Sequence[str], selection: Mapping[str, 
     if void:
         return "VOID"
     stated = selection or plan["guarantee"]
-    return f"epsilon={stated['epsilon']:g}, delta={stated['delta']:g}"
+    return f"epsilon={up(stated['epsilon'])}, delta={up(stated['delta'])}"
 
 
 def file_digest(path: Path) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpsynth.data.wording import up
+
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -35,12 +37,12 @@ class SweepCost:
 
     def text(self) -> str:
         """Says it in words."""
-        at = f"at delta={self.delta:g}"
+        at = f"at delta={up(self.delta)}"
         lines = [
-            f"Publishing one run, chosen without looking: epsilon={self.one:.4g} {at}.",
-            f"Publishing all {self.num_runs} runs: epsilon={self.all:.4g} {at}.",
+            f"Publishing one run, chosen without looking: epsilon={up(self.one, 4)} {at}.",
+            f"Publishing all {self.num_runs} runs: epsilon={up(self.all, 4)} {at}.",
             f"Publishing the best of a random number of trials (mean {self.mean_trials:g}): "
-            f"epsilon={self.best:.4g} {at}, if trials are drawn so (sweep.selection=private).",
+            f"epsilon={up(self.best, 4)} {at}, if trials are drawn so (sweep.selection=private).",
             "Publishing the best of this fixed grid, after looking: as much as publishing all.",
         ]
         return "\n".join(lines)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from dpsynth.data.wording import up
+
 NEIGHBOURS = "add_or_remove_one"
 
 
@@ -45,7 +47,7 @@ class Guarantee:
     @property
     def claim(self) -> str:
         """The tag `dp.claim` of a run."""
-        return f"epsilon={self.epsilon:g}, delta={self.delta:g}"
+        return f"epsilon={up(self.epsilon)}, delta={up(self.delta)}"
 
     @property
     def band(self) -> str:

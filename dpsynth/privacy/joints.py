@@ -67,8 +67,9 @@ def adaptive_histograms(
     Formal guarantee: each round is two planned events. The choice is `rounds.choices` exponential mechanisms
     over proposals that are made of bought answers alone; a unit moves a score by at most what it can change
     in a histogram (L1). Where ballots are proposed in their place, each is one exponential mechanism on every
-    leaf of a partition, and a unit moves the scores of all leaves together by at most that. The answers are one Gaussian mechanism, as in `joint_histograms`. Number, noise and
-    selection epsilon are constants of the plan; only the questions adapt.
+    leaf of a partition, and a unit moves the scores of all leaves together by at most that. The answers are
+    one Gaussian mechanism, as in `joint_histograms`. Number, noise and selection epsilon are constants of the
+    plan; only the questions adapt.
     Edge cases: a resumed run takes kept choices and answers, and its model follows the same way.
 
     Args:
@@ -175,6 +176,7 @@ def _buy(shop: Shop, encoder: Any, questions: Sequence[Any], event: str) -> tupl
             columns=question.columns,
             counts=part.reshape(shape),
             noise_stddev=stddev,
+            event=event,
             partition=getattr(question, "partition", None),
         )
         for question, part, shape in zip(questions, parts, shapes)

@@ -55,7 +55,8 @@ def rung_plan(plan: Plan, rung: Rung) -> Plan:
 
 def extract(records: Sequence[Mapping[str, Any]], plan: Plan, rung: Rung) -> Extract:
     """Returns the ledger of a run that stopped at this rung, with the real one's id, stamps and order."""
-    stopped = rung_plan(plan, rung)
+    before = records[0]["plan"]["training"]["expected_batch_size"]  # the plan's, not what a count made of it
+    stopped = rung_plan(replace(plan, training=replace(plan.training, expected_batch_size=before)), rung)
     planned = {event.name for event in stopped.events}
     extracted, previous = [], START
     for record in records:

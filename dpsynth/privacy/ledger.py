@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,11 @@ class Ledger:
         self._continued: set[str] = set()
 
     @classmethod
-    def create(cls, path: str | Path, plan: Plan) -> Ledger:
+    def create(cls, path: str | Path, plan: Plan, recipe: Mapping[str, Any] | None = None) -> Ledger:
         """Starts a ledger for a plan.
+
+        Args:
+          recipe: public: what the plan was made for, so that `verify` can make it again.
 
         Raises:
           BudgetExceeded: the plan's events compose to more than its guarantee.
@@ -60,7 +64,8 @@ class Ledger:
             ) from None
         ledger = cls(path, [], file)
         ledger._lock()
-        ledger._append({"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict()})
+        head = {"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict(), "recipe": recipe}
+        ledger._append(head)
         ledger._resumed = 0
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)

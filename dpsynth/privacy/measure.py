@@ -30,6 +30,7 @@ from dpsynth.privacy.records import canonical
 from dpsynth.privacy.undeclared import undeclared_bounds, undeclared_values
 
 _SEQUENCE_CELLS = 12
+_HISTOGRAMS = "columns/histograms"
 
 
 def measure(
@@ -74,7 +75,7 @@ def measure(
         fine, num_rows = entity_histograms(shop, domain), num_units
     elif plan.request.crossed and len(domain.cells) > 1:
         crossed = crossed_histograms(shop, domain, plan.request.crossed)
-        fine = _sums(domain, crossed, plan.request.crossed)
+        fine = sums(domain, crossed, plan.request.crossed)
         num_rows = _total_rows(fine)
     else:
         fine = histograms(shop, domain)
@@ -127,7 +128,7 @@ def histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
     stddev = shop.plan.event("columns/histograms").noise_stddev
     parts = np.split(noisy, np.cumsum(sizes)[:-1])
     return {
-        name: Marginal(columns=(name,), counts=part, noise_stddev=stddev)
+        name: Marginal(columns=(name,), counts=part, noise_stddev=stddev, event=_HISTOGRAMS)
         for name, part in zip(domain.names, parts)
     }
 
@@ -152,25 +153,29 @@ def crossed_histograms(shop: Shop, domain: Domain, target: str) -> dict[str, Mar
     parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return {
         domain.names[i]: Marginal(
-            columns=(domain.names[i], target), counts=part.reshape(shape), noise_stddev=stddev
+            columns=(domain.names[i], target),
+            counts=part.reshape(shape),
+            noise_stddev=stddev,
+            event=_HISTOGRAMS,
         )
         for i, part, shape in zip(others, parts, shapes)
     }
 
 
-def _sums(domain: Domain, crossed: Mapping[str, Marginal], target: str) -> dict[str, Marginal]:
+def sums(domain: Domain, crossed: Mapping[str, Marginal], target: str) -> dict[str, Marginal]:
     """The 1-way histograms that crossed ones imply. Free. The target's is averaged over all, by precision."""
     fine = {}
     for name in domain.names:
         if name != target:
             stddev = crossed[name].noise_stddev * math.sqrt(domain[target].fine_size)
-            fine[name] = Marginal(columns=(name,), counts=crossed[name].counts.sum(1), noise_stddev=stddev)
+            counts = crossed[name].counts.sum(1)
+            fine[name] = Marginal(columns=(name,), counts=counts, noise_stddev=stddev, event=_HISTOGRAMS)
             continue
         precisions = np.array([1.0 / len(marginal.counts) for marginal in crossed.values()])
-        sums = np.stack([marginal.counts.sum(0) for marginal in crossed.values()])
+        totals = np.stack([marginal.counts.sum(0) for marginal in crossed.values()])
         stddev = next(iter(crossed.values())).noise_stddev / math.sqrt(precisions.sum())
-        counts = precisions @ sums / precisions.sum()
-        fine[name] = Marginal(columns=(name,), counts=counts, noise_stddev=stddev)
+        counts = precisions @ totals / precisions.sum()
+        fine[name] = Marginal(columns=(name,), counts=counts, noise_stddev=stddev, event=_HISTOGRAMS)
     return fine
 
 

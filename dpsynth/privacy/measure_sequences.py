@@ -36,6 +36,6 @@ def entity_histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
     stddev = shop.plan.event("columns/histograms").noise_stddev
     parts = np.split(noisy, np.cumsum(sizes)[:-1])
     return {
-        name: Marginal(columns=(name,), counts=part, noise_stddev=stddev)
+        name: Marginal(columns=(name,), counts=part, noise_stddev=stddev, event="columns/histograms")
         for name, part in zip(domain.names, parts)
     }

@@ -220,6 +220,11 @@ def make_entropy(noise: str, device: str = "cpu") -> Entropy:
     raise ValueError(f'Expected noise="{noise}" to be "aes" or "torch".')
 
 
+def source_name(noise: str) -> str:
+    """The name that a certificate gives to a configured source."""
+    return {"aes": AesEntropy.name, "torch": TorchEntropy.name}[noise]
+
+
 def exponential_choice(scores: np.ndarray, epsilon: float, sensitivity: float, *, entropy: Entropy) -> int:
     """Chooses an index by the exponential mechanism: P(i) ~ exp(epsilon * score / (2 * sensitivity)).
 

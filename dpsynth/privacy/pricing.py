@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dpsynth.data.wording import up
 from dpsynth.privacy.plan import Plan, PlannedEvent
 
 _CELLS = 32  # coarse cells per column, the default of `measure`
@@ -45,12 +46,13 @@ def describe_plan(plan: Plan, num_columns: int | None = None) -> str:
     if plan.private and plan.events:
         lines += [
             "",
-            f"All together: epsilon={plan.epsilon:.4f} of {guarantee.epsilon:g}, delta={guarantee.delta:g}.",
+            f"All together: epsilon={up(plan.epsilon)} of {up(guarantee.epsilon)}, "
+            f"delta={up(guarantee.delta)}.",
         ]
     if plan.training is not None:
         lines += ["", *_training_lines(plan, num_columns)]
     if plan.rungs:
-        rungs = ", ".join(f"epsilon={rung.epsilon:g} after {rung.steps} steps" for rung in plan.rungs)
+        rungs = ", ".join(f"epsilon={up(rung.epsilon)} after {rung.steps} steps" for rung in plan.rungs)
         lines.append(f"Ladder, one noise multiplier for all: {rungs}.")
     advice = list(warnings(plan))
     if advice:
@@ -69,7 +71,7 @@ def _event_table(plan: Plan) -> list[str]:
                 f"{event.noise_multiplier:.4g}",
                 f"{event.noise_stddev:.4g}",
                 f"{share:.1%}",
-                f"{after:.4f}" if math.isfinite(after) else "infinite",
+                up(after, 5) if math.isfinite(after) else "infinite",
                 "?" if ratio is None else f"{ratio:.2g}",
                 event.about,
             )
@@ -178,7 +180,7 @@ def warnings(plan: Plan) -> Iterator[Advice]:
     for rung in plan.rungs:
         if rung.steps == 0:
             yield Advice(
-                problem=f"The rung epsilon={rung.epsilon:g} comes before the first step of training.",
+                problem=f"The rung epsilon={up(rung.epsilon)} comes before the first step of training.",
                 suggestion="Raise training.epochs, or leave the rung out.",
             )
     yield from _size_warnings(plan)

@@ -18,15 +18,12 @@ from dpsynth.privacy.certificate import CERTIFICATE, FILES, VERSION, file_digest
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy
 from dpsynth.privacy.records import canonical
-from dpsynth.privacy.verify import verify
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
     from dpsynth.privacy.ladder import Extract
-
-__all__ = ["Release", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,7 @@ class Release:
             seed=int(seed),
             ledger=tuple(ledger.records),
             certificate=make_certificate(ledger.records, schema, entropy.name),
-            versions=_versions(),
+            versions=versions(),
         )
 
     @property
@@ -215,7 +212,8 @@ def _tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the software that computes releases and what they cost."""
     from importlib.metadata import version
 
     packages = ("dpsynth", "torch", "opacus", "dp-accounting", "opendp", "randomgen", "numpy", "pandas")

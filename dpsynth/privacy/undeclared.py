@@ -121,7 +121,7 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
 
 def _frequent(series: pd.Series, stddev: float, threshold: float, entropy: Entropy) -> list:
     counts = series.dropna().value_counts(sort=False)
-    counts = counts[counts > 0]
+    counts = counts[counts > 0].sort_index()  # by value, not by who comes first
     noisy = exact_gaussian(counts.to_numpy(dtype=np.int64), stddev, entropy=entropy)
     values = [value.item() if hasattr(value, "item") else value for value in counts.index[noisy > threshold]]
     return sorted(values, key=lambda value: (str(type(value)), value))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dpsynth.data.wording import up
 from dpsynth.evaluation.types import Evaluation
 from dpsynth.report import names
 
@@ -165,4 +166,4 @@ def epsilon_places(epsilons) -> Mapping[float, float]:
 
 def epsilon_label(epsilon: float) -> str:
     """Returns an epsilon as an axis shows it."""
-    return "∞ (no DP)" if math.isinf(epsilon) else f"{epsilon:.3g}"
+    return "∞ (no DP)" if math.isinf(epsilon) else up(epsilon, 3)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.wording import up
 from dpsynth.errors import InvalidInput, Problem
 
 FILES = ("synthetic.parquet", "release.json", "ledger.json", "certificate.json")
@@ -40,7 +41,7 @@ class ReleaseFacts:
         unit, rows = self.certificate["unit"], self.certificate.get("max_rows", 1)
         who = f"one {unit}" + (f" with at most {rows} rows" if rows > 1 else "")
         epsilon, delta = self.certificate["epsilon"], self.certificate["delta"]
-        return f"ε = {epsilon:g} at δ = {delta:g}; {who}, added or removed"
+        return f"ε = {up(epsilon)} at δ = {up(delta)}; {who}, added or removed"
 
     @property
     def stamp(self) -> str | None:

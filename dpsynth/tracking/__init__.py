@@ -5,7 +5,7 @@ never goes under a `released/` name, and the names say which is which.
 """
 
 from dpsynth.tracking.config import TrackingConfig
-from dpsynth.tracking.runs import METRIC_NAMES, MlflowTracker, Tracker, described, git_commit, track
+from dpsynth.tracking.runs import METRIC_NAMES, MlflowTracker, Tracker, git_commit, track
 from dpsynth.tracking.store import attach, children, fetch, how_to_open, prepare, tags_of, without_telemetry
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "TrackingConfig",
     "attach",
     "children",
-    "described",
     "fetch",
     "git_commit",
     "how_to_open",

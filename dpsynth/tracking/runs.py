@@ -10,13 +10,12 @@ import re
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.salt import local_salt
-from dpsynth.errors import DpsynthError
+from dpsynth.errors import DpsynthError, described, trace
 from dpsynth.tracking.config import TrackingConfig
 from dpsynth.tracking.store import import_mlflow, prepare
 
@@ -211,20 +210,6 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
     return MlflowTracker(client, run.info.run_id, config)
 
 
-def described(error: BaseException) -> str:
-    """Says what went wrong without quoting values: messages of other libraries may hold a private one."""
-    if isinstance(error, DpsynthError):
-        return f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
-
-
-def _traceback(error: BaseException) -> str:
-    """Returns the frames and the kind of error, not its message."""
-    return "".join([*traceback.format_tb(error.__traceback__), described(error), "\n"])
-
-
 @contextlib.contextmanager
 def _watched(tracker: MlflowTracker) -> Iterator[None]:
     """Records the machine's processor, memory, network and accelerators as `system/...` now and then."""
@@ -275,7 +260,7 @@ def track(
         with contextlib.suppress(Exception):  # the error that matters is the one under way
             tracker.flush()
             tracker.tags({"error": described(error)})
-            tracker.text(_traceback(error), "internal/traceback.txt")
+            tracker.text(trace(error), "internal/traceback.txt")
         tracker.client.set_terminated(tracker.run_id, "KILLED" if interrupted else "FAILED")
         raise
     tracker.client.set_terminated(tracker.run_id)

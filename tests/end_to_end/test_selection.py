@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from dpsynth.privacy import records as lines
-from dpsynth.privacy.release import Release, verify
+from dpsynth.privacy.release import Release
 from dpsynth.privacy.selection import Trials, selection_epsilon
+from dpsynth.privacy.verify import verify
 from experiments import selection
 from tests.end_to_end.test_train import QUICK, call, here, runs_of, table  # noqa: F401  fixtures
 
@@ -93,7 +94,7 @@ def test_a_selection_that_claims_too_little_fails_verification(lie, chosen, tmp_
             facts["runs"] = [[{"type": "gaussian", "noise_multiplier": 50.0}]]
 
     records = rechained(honest.ledger, change)
-    certificate = make_certificate(records, honest.schema, "aes")
+    certificate = make_certificate(records, honest.schema, honest.certificate["noise"])
     replace(honest, ledger=records, certificate=certificate).save(tmp_path / "lie")
     assert [check.name for check in verify(tmp_path / "lie").checks if not check.passed] == ["selection"]
 

@@ -7,9 +7,11 @@ import pytest
 from worlds import SCHEMA, make_table, measure
 
 from dpsynth.data.encoding import OTHER, TableEncoder, pack_units
+from dpsynth.data.io import read_table
 from dpsynth.data.modes import fit_modes
 from dpsynth.data.schema import Categorical, Continuous, Integer, Schema
 from dpsynth.data.statistics import Statistics
+from dpsynth.errors import InvalidInput
 
 REPRESENTATIONS = ["bins", "modes"]
 
@@ -160,3 +162,60 @@ def test_a_hundred_thousand_rows_are_encoded_in_a_second():
     began = time.process_time()
     made.encode(table)
     assert time.process_time() - began < 1.0
+
+
+def _with_rare(column: Categorical, values: list, bought: tuple) -> pd.Series:
+    """Half of the rows have values that were bought, half have another."""
+    table = pd.DataFrame({"x": values})
+    made = TableEncoder(
+        Schema(columns=(column,)), measure(table, Schema(columns=(column,)), values={"x": bought})
+    )
+    return made.decode(made.encode(table), seed=0)["x"]
+
+
+CODES = [113] * 30 + [250] * 20 + [9] * 50
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "category"])
+def test_numbers_that_were_not_bought_come_back_missing_and_as_no_real_one(dtype):
+    found = _with_rare(Categorical(name="x", dtype=dtype), CODES, (113, 250))
+    assert found.value_counts().to_dict() == {113: 30, 250: 20}
+    assert found.isna().sum() == 50
+    assert str(found.dtype) == {"int64": "Int64"}.get(dtype, dtype)
+
+
+@pytest.mark.parametrize("bought", [(), (113, 250)])
+def test_a_declared_stand_in_takes_the_place_of_what_was_not_bought(bought):
+    found = _with_rare(Categorical(name="x", dtype="int64", other=-1), CODES, bought)
+    assert (found == -1).sum() == (50 if bought else 100)
+    assert _with_rare(Categorical(name="x", other="rest"), ["a", "b"], ("a",)).tolist() == ["a", "rest"]
+    assert _with_rare(Categorical(name="x", unlisted="missing"), ["a", "b"], ("a",)).isna().tolist() == [
+        False,
+        True,
+    ]
+
+
+def test_the_stand_in_for_text_is_never_a_bought_value():
+    assert _with_rare(Categorical(name="x"), ["(other)", "b"], ("(other)",)).tolist() == [
+        "(other)",
+        "(other)*",
+    ]
+
+
+def test_what_was_not_bought_can_be_spread_over_what_was():
+    found = _with_rare(Categorical(name="x", dtype="int64", unlisted="spread"), CODES * 100, (113, 250))
+    assert found.isna().sum() == 0
+    assert (found == 113).mean() == pytest.approx(0.6, abs=0.03)
+    assert _with_rare(Categorical(name="x", dtype="int64", unlisted="spread"), [1, 2], ()).isna().all()
+
+
+def test_rules_about_unlisted_values_are_checked():
+    for wrong in (
+        {"unlisted": "sprad"},
+        {"unlisted": "spread", "values": ("a",)},
+        {"other": "z", "values": ("a",)},
+    ):
+        with pytest.raises(InvalidInput):
+            Schema(columns=(Categorical(name="x", **wrong),))
+    with pytest.raises(InvalidInput, match="other='rest' is not of type int"):
+        read_table(pd.DataFrame({"x": [1, 2]}), Schema(columns=(Categorical(name="x", other="rest"),)))

@@ -132,8 +132,10 @@ def test_wrong_columns_are_listed_at_once():
     frame = pd.DataFrame([[1, 2, 3]], columns=["who", "vlue", "who"])
     with pytest.raises(InvalidInput) as caught:
         PrivateTable(frame, _schema())
-    assert "Did you mean 'vlue'" in str(caught.value)
-    assert "'vlue': Is not declared" in str(caught.value)
+    assert "'value': Is declared but not in the table" in str(caught.value)
+    assert "column 2: Is not declared" in str(caught.value)
+    assert "vlue" not in str(caught.value)
+    assert "'vlue'" in caught.value.shown
     assert "'who': Its name occurs more than once" in str(caught.value)
 
 

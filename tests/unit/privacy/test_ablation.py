@@ -11,7 +11,8 @@ from dpsynth.data.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import ctgan, tvae
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.release import Release, verify
+from dpsynth.privacy.release import Release
+from dpsynth.privacy.verify import verify
 from tests.support.worlds import SCHEMA, make_table
 
 FREE = {"size": "small", "anchor_steps": 2, "fit_pool": 2_000}

@@ -23,7 +23,6 @@ from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.measure import measure
 from dpsynth.privacy.noise import AesEntropy, Entropy, FixedEntropy, exponential_choice
 from dpsynth.privacy.plan import PrivacyConfig, Request, TrainingConfig, make_plan
-from dpsynth.privacy.verify import _content_checks
 
 COLUMNS = (
     Integer(name="age", min=0, max=5),
@@ -185,28 +184,6 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
     assert [m.columns for m in again.marginals] == [m.columns for m in statistics.marginals]
     charges = [r["event"] for r in ledger.records if r["kind"] == "charge"]
     assert len(charges) == len(set(charges)) == 5
-
-
-def facts_of(statistics, schema=ROWS):
-    return {"schema": schema.to_dict(), "statistics": statistics.to_dict()}
-
-
-def checks_before_statement(records, statistics):
-    found = {}
-    try:
-        for check in _content_checks({"claim": None}, records, facts_of(statistics)):
-            found[check.name] = check.passed
-    except KeyError:
-        pass
-    return found
-
-
-def test_an_uncharged_choice_fails_verification(tmp_path):
-    statistics, ledger = shop(tmp_path, PrivacyConfig(), AesEntropy())
-    records = ledger.records
-    assert checks_before_statement(records, statistics)["choices"]
-    free = [r for r in records if r.get("event") != "marginals/2/choice"]
-    assert not checks_before_statement(free, statistics)["choices"]
 
 
 def test_a_choice_that_no_plan_lists_cannot_be_made(tmp_path, monkeypatch):

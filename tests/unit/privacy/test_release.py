@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +15,9 @@ from dpsynth.data.table import PrivateTable
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.measure import measure
-from dpsynth.privacy.noise import AesEntropy, FixedEntropy
+from dpsynth.privacy.noise import AesEntropy
 from dpsynth.privacy.plan import PrivacyConfig, Request, TrainingConfig, make_plan
-from dpsynth.privacy.records import START, line_hash
-from dpsynth.privacy.release import Release, verify
+from dpsynth.privacy.release import Release
 
 SCHEMA = Schema(columns=(Integer(name="age", min=0, max=9), Categorical(name="sex", values=("f", "m"))))
 
@@ -60,12 +58,7 @@ def saved(tmp_path_factory):
     return build(folder).save(folder / "release")
 
 
-@pytest.fixture
-def copy(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "release")
-
-
-def test_a_release_is_five_files_and_verifies(saved):
+def test_a_release_is_five_files(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
         "certificate.json",
         "generator.safetensors",
@@ -73,9 +66,7 @@ def test_a_release_is_five_files_and_verifies(saved):
         "release.json",
         "synthetic.parquet",
     ]
-    found = verify(saved)
-    assert found.passed, found.table()
-    assert found.claim == "epsilon=1, delta=1e-05"
+    assert Release.load(saved).claim == "epsilon=1, delta=1e-05"
 
 
 def test_what_is_loaded_is_what_was_saved(saved):
@@ -136,101 +127,3 @@ def test_a_release_needs_finished_events_and_a_folder_of_its_own(tmp_path):
     release = build(tmp_path / "two")
     with pytest.raises(GuaranteeVoid, match="not empty"):
         release.save(tmp_path / "two")
-
-
-def test_fixed_noise_makes_a_void_release_that_fails(tmp_path):
-    folder = build(tmp_path, entropy=FixedEntropy()).save(tmp_path / "release")
-    found = verify(folder)
-    assert not found.passed and found.claim == "VOID"
-
-
-def test_no_privacy_verifies_as_exactly_that(tmp_path):
-    folder = build(tmp_path, PrivacyConfig(name="none", epsilon=None)).save(tmp_path / "release")
-    found = verify(folder)
-    assert found.passed and found.claim == "NON-PRIVATE"
-    assert not Release.load(folder).private
-
-
-def edit(folder, name, change, rehash=True):
-    content = json.loads((folder / name).read_text())
-    change(content)
-    (folder / name).write_text(json.dumps(content))
-    if rehash and name != "certificate.json":
-        from dpsynth.privacy.certificate import file_digest
-
-        digest = file_digest(folder / name)
-        edit(folder, "certificate.json", lambda c: c["files"].update({name: digest}))
-
-
-def rechain(content):
-    """A forger's work: makes all hashes right again."""
-    previous = START
-    for record in content["records"]:
-        record["previous"] = previous
-        previous = record["hash"] = line_hash({k: v for k, v in record.items() if k != "hash"})
-
-
-def _more_steps(content):
-    content["records"][0]["plan"]["events"][-1]["event"]["count"] = 5000
-    content["records"][0]["plan"]["training"]["steps"] = 5000
-    rechain(content)
-
-
-def _less_noise_used(content):
-    content["records"][0]["plan"]["training"]["noise_multiplier"] = 0.1
-    rechain(content)
-
-
-def _second_read(content):
-    content["records"].insert(2, dict(content["records"][1]))
-    for index, record in enumerate(content["records"]):
-        record["index"] = index
-    rechain(content)
-
-
-def _smaller_sensitivity(content):
-    event = content["records"][0]["plan"]["events"][1]
-    event["sensitivity"] /= 2
-    rechain(content)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "check"),
-    [
-        ("ledger.json", _more_steps, "epsilon"),
-        ("ledger.json", _less_noise_used, "parameters"),
-        ("ledger.json", _second_read, "ledger"),
-        ("ledger.json", _smaller_sensitivity, "parameters"),
-        ("ledger.json", lambda c: c["records"].pop(), "finished"),
-        ("release.json", lambda c: c["statistics"]["fine"]["age"].update(noise_stddev=0.0), "parameters"),
-        ("release.json", lambda c: c["schema"]["columns"][0].update(max=8), "statement"),
-        ("certificate.json", lambda c: c.update(epsilon=0.5), "statement"),
-        ("certificate.json", lambda c: c.update(claim="epsilon=0.1, delta=1e-05"), "statement"),
-        ("certificate.json", lambda c: c["accountants"].update(pld=0.5), "epsilon"),
-    ],
-)
-def test_a_forged_release_fails_even_with_right_hashes(copy, name, change, check):
-    edit(copy, name, change)
-    failed = [c.name for c in verify(copy).checks if not c.passed]
-    assert check in failed
-
-
-@pytest.mark.parametrize(
-    "name", ["synthetic.parquet", "generator.safetensors", "release.json", "ledger.json"]
-)
-def test_a_changed_byte_is_noticed(copy, name):
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(bytes(content))
-    assert not verify(copy).passed
-    with pytest.raises(GuaranteeVoid, match="changed"):
-        Release.load(copy)
-
-
-def test_a_missing_or_extra_file_is_noticed(copy):
-    (copy / "model.pkl").write_bytes(b"x")
-    assert "model.pkl" in verify(copy).table()
-    (copy / "ledger.json").unlink()
-    assert not verify(copy).passed
-    with pytest.raises(GuaranteeVoid, match="missing"):
-        Release.load(copy)

@@ -1,0 +1,78 @@
+"""What the purchases cost, and whether the certificate states just that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dpsynth.data.untrusted import shown
+from dpsynth.privacy.certificate import make_certificate
+from dpsynth.privacy.records import event_from_dict, spent
+from dpsynth.privacy.verify.evidence import Evidence, refuse, require
+from dpsynth.privacy.verify.limits import price_problems
+
+_CLOSE = 1e-4  # relative, of figures that accountants of other versions round another way
+_WORDS = ("gaps", "note", "about")  # text that another version of the code phrases another way
+
+
+def check_statement(evidence: Evidence) -> str:
+    """The certificate is the one that the ledger and the schema make."""
+    from dpsynth.privacy.noise import source_name
+
+    refuse(price_problems([event["event"] for event in evidence.stored_plan["events"]]))
+    stated = {key: value for key, value in evidence.certificate.items() if key != "files"}
+    noise = source_name(evidence.recipe.privacy.noise)
+    expected = make_certificate(evidence.records, evidence.schema, noise)
+    refuse(_differences(stated, expected, "", evidence.same_versions))
+    return "the certificate is what ledger, plan and schema say"
+
+
+def _differences(stated: Any, expected: Any, where: str, wording: bool) -> Iterator[str]:
+    """Where a certificate differs from the one that is made again."""
+    if isinstance(expected, Mapping) and isinstance(stated, Mapping):
+        for key in sorted({*expected, *stated}):
+            if key not in expected or key not in stated:
+                fault = "is missing" if key in expected else "is nothing that is certified"
+                yield f"{where}{shown(key, 80)} {fault}."
+            elif wording or key not in _WORDS:
+                yield from _differences(stated[key], expected[key], f"{where}{key} ", wording)
+    elif isinstance(expected, float) and isinstance(stated, float) and not math.isclose(expected, 0.0):
+        if not math.isclose(stated, expected, rel_tol=_CLOSE if where.startswith("accountants") else 1e-12):
+            yield f"{where}is {stated}, the ledger supports {expected}."
+    elif stated != expected:
+        yield f"{where}is {shown(repr(stated), 120)}, the ledger supports {shown(repr(expected), 120)}."
+
+
+def check_epsilon(evidence: Evidence) -> str:
+    """Two kinds of accountant find at most the claimed epsilon, and agree."""
+    plan = evidence.stored_plan
+    if not plan["private"]:
+        return "infinite, as stated"
+    refuse(price_problems([event["event"] for event in plan["events"]]))
+    accounts, most = spent(evidence.records), plan["guarantee"]["epsilon"]
+    require(accounts.pld <= most, f"The events cost {accounts.pld}, above the claimed {most}.")
+    require(accounts.agree, f"The accountants disagree: {accounts}.")
+    return f"pld {accounts.pld}, rdp_dp_accounting {accounts.rdp}, rdp_opacus {accounts.rdp_opacus} of {most}"
+
+
+def check_selection(evidence: Evidence) -> str:
+    """What choosing this release among trials costs, where it was chosen; empty text where it was not."""
+    from dpsynth.privacy.selection import Trials, selection_epsilon
+
+    records, selection = evidence.records, evidence.records[0].get("selection")
+    if selection is None:
+        return ""
+    runs = selection["runs"]
+    require(isinstance(runs, list) and 0 < len(runs) <= 1_000, "The trials are not a list of runs.")
+    distinct = {str(run): run for run in runs}.values()
+    refuse(problem for run in distinct for problem in price_problems(run))
+    own = [event["event"] for event in records[0]["plan"]["events"]]
+    require(own in runs, "This release is none of the trials.")
+    delta = records[0]["plan"]["guarantee"]["delta"]
+    require(selection["delta"] == delta, f"delta is {selection['delta']!r}, the plan has {delta!r}.")
+    events = [[event_from_dict(event) for event in run] for run in distinct]
+    found = selection_epsilon(events, delta, Trials(**selection["trials"]))
+    stated = evidence.certificate["epsilon"]
+    require(stated is not None and found <= stated, f"The choice costs {found}, {stated} is stated.")
+    return f"best of a random number of {len(runs) // 2 or 1} configurations: {found} of {stated}"

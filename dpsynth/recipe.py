@@ -1,0 +1,112 @@
+"""What to do with a table. Public, and kept in the ledger's head, so that a stranger can plan it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dpsynth.errors import InvalidInput, Problem
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+
+_OF_ITS_OWNER = ("dataset_ledger",)  # a path on the owner's machine, which changes no event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to do with a table; public.
+
+    Args:
+      generator: name of a method in `dpsynth.generators`.
+      settings: that method's `Config`.
+      privacy, training: the declared budget, and how private networks are trained.
+      seed: public: weights, latents, generated rows. Never the privacy noise.
+      num_rows: rows to release; None releases the bought count.
+    """
+
+    generator: str
+    settings: Any
+    privacy: PrivacyConfig
+    training: TrainingConfig
+    seed: int = 0
+    num_rows: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, without paths of the owner's machine."""
+        privacy = {key: value for key, value in asdict(self.privacy).items() if key not in _OF_ITS_OWNER}
+        training = asdict(self.training)
+        if training["public_validation"] is not None:
+            training["public_validation"] = Path(training["public_validation"]).name
+        content = {
+            "generator": self.generator,
+            "settings": asdict(self.settings),
+            "privacy": privacy,
+            "training": training,
+            "seed": self.seed,
+            "num_rows": self.num_rows,
+        }
+        return json.loads(json.dumps(content, allow_nan=False))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
+        """The inverse, for whoever plans again; looks at a public table, which change no event, are left out.
+
+        Raises:
+          InvalidInput: an unknown method, or content that is not exactly what `to_dict` writes.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        from dpsynth.generators.base import load_generator
+
+        parts = _mapping("recipe", content)
+        training = _mapping("training", parts.get("training"))
+        looks = {key: training.get(key) for key in ("public_validation", "early_stop_delta")}
+        if looks["public_validation"] is not None:
+            training = training | {"public_validation": None, "early_stop_delta": None}
+        settings = load_generator(str(parts.get("generator"))).Config
+        try:
+            recipe = cls(
+                generator=parts.get("generator"),
+                settings=settings_of(parts.get("generator"), parts.get("settings")),
+                privacy=TypeAdapter(PrivacyConfig).validate_python(parts.get("privacy")),
+                training=TypeAdapter(TrainingConfig).validate_python(training),
+                seed=parts.get("seed"),
+                num_rows=parts.get("num_rows"),
+            )
+        except (ValidationError, TypeError, ValueError) as error:
+            rule = f"Is not one of {settings.__module__}: {type(error).__name__}."
+            raise InvalidInput(
+                "the recipe", [Problem("recipe", rule, "Read it with its own version.")]
+            ) from None
+        again = recipe.to_dict()
+        again["training"] |= looks if looks["public_validation"] is not None else {}
+        if again != content:
+            keys = [key for key in {*again, *parts} if again.get(key) != parts.get(key)]
+            problems = [
+                Problem(key, "Is not what a run writes.", "Read it with its own version.") for key in keys
+            ]
+            raise InvalidInput("the recipe", problems)
+        return recipe
+
+
+def settings_of(generator: str, content: Any) -> Any:
+    """Returns a method's `Config` from its JSON-able form; raises pydantic's `ValidationError`."""
+    from pydantic import TypeAdapter
+
+    from dpsynth.generators.base import load_generator
+
+    config = load_generator(generator).Config
+    known = {field.name for field in fields(config)}
+    if unknown := sorted(set(_mapping("settings", content)) - known):
+        raise InvalidInput(
+            "the recipe", [Problem(key, "Is no setting.", f"Known: {known}.") for key in unknown]
+        )
+    return TypeAdapter(config).validate_python(content)
+
+
+def _mapping(where: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise InvalidInput("the recipe", [Problem(where, "Is missing.", "Make the release anew.")])
+    return dict(content)
