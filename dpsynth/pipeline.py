@@ -6,19 +6,23 @@ back. Each step is one call into the package that owns it.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.data.questions import crossing, num_refined, refined_questions
+from dpsynth.data.questions import refined_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable, Receipt, capped
-from dpsynth.privacy.plan import Plan, Request, make_plan
+from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.units import units_of
+from dpsynth.errors import GuaranteeVoid
+from dpsynth.planning import plan, request, try_questions
+from dpsynth.privacy.plan import Plan
 from dpsynth.recipe import Recipe, settings_of
+
+__all__ = ["Plan", "Recipe", "Run", "plan", "rebuild", "request", "run", "sample"]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,20 +56,6 @@ class Run:
     rungs: tuple[Release, ...] = ()
 
 
-def plan(schema: Schema, recipe: Recipe) -> Plan:
-    """Splits the declared budget before anything private is read; depends on public facts alone."""
-    try:
-        hash(recipe)
-    except TypeError:  # settings that hold a mapping are solved for anew
-        return _plan.__wrapped__(schema, recipe)
-    return _plan(schema, recipe)
-
-
-@functools.lru_cache(maxsize=8)
-def _plan(schema: Schema, recipe: Recipe) -> Plan:
-    return make_plan(recipe.privacy, recipe.training, schema, _request(schema, recipe))
-
-
 def run(
     table: PrivateTable,
     recipe: Recipe,
@@ -92,7 +82,6 @@ def run(
       InvalidInput: recipe and schema do not go together; nothing was read.
       BudgetExceeded: the ledger refused; nothing more was read.
     """
-    from dpsynth.privacy.measure import measure
     from dpsynth.privacy.memory import cpu_threads
     from dpsynth.privacy.noise import make_entropy
     from dpsynth.privacy.progress import Clock
@@ -107,9 +96,10 @@ def run(
         rungs = tuple(Release.load(rung.place(folder)) for rung in priced.rungs[:-1])
         return Run(release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs)
     public = _public_rows(table.schema, recipe)
+    try_questions(table.schema, recipe)
     with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced, recipe) as ledger:
         with clock("measure"):
-            statistics = measure(table, priced, ledger, entropy, answers=folder / "answers.json")
+            statistics = _measure(table, recipe, priced, ledger, entropy, folder)
             generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
         with clock("train"):
             training = _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, public)
@@ -149,33 +139,15 @@ def rebuild(release: Release) -> Any:
     return generator
 
 
-def _request(schema: Schema, recipe: Recipe) -> Request:
-    """What the method needs from the budget, known before any purchase."""
-    from dpsynth.generators.base import load_generator, wishes
+def _measure(
+    table: PrivateTable, recipe: Recipe, priced: Plan, ledger: Ledger, entropy: Entropy, folder: Path
+) -> Statistics:
+    """Buys what is known about columns one by one."""
+    from dpsynth.generators.base import load_generator
+    from dpsynth.privacy.measure import measure
 
-    method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
-    questions = method.questions(recipe.settings, schema, private=private)
-    wants = wishes(method, recipe.settings, schema, private=private)
-    return Request(
-        trains=wants.trains,
-        measures=wants.measures,
-        num_marginals=len(questions),
-        num_refined=num_refined(schema) if questions and wants.refines else 0,
-        crossed=crossing(schema) if questions or wants.rounds else None,
-        rounds=wants.rounds,
-        **(_private_network(method, schema, recipe) if wants.trains and private else {}),
-    )
-
-
-def _private_network(method: Any, schema: Schema, recipe: Recipe) -> dict[str, Any]:
-    """What the plan asks of the network, over made-up statistics: a guess, as no cell is bought yet."""
-    statistics = Statistics.made_up(schema)
-    encoder = method.encoder(recipe.settings, schema, statistics, private=True)
-    objective = method(recipe.settings, encoder, statistics, seed=0, private=True).objective()
-    return {
-        "num_parameters": sum(p.numel() for p in objective.private.parameters()),
-        "validates": hasattr(objective, "validation_losses"),
-    }
+    max_cells = load_generator(recipe.generator).Generator.encoder_type.max_cells
+    return measure(table, priced, ledger, entropy, answers=folder / "answers.json", max_cells=max_cells)
 
 
 def _ledger(path: Path, priced: Plan, recipe: Recipe) -> Ledger:
@@ -236,11 +208,13 @@ def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, p
         ledger.finish_if_open("validation")  # the looks at the loss
         return None
     generator.fit_public()
-    validation = None if public is None else encoded_units(public, table.schema, generator.encoder)
+    validation = None if public is None else encoded_units(public, generator.encoder)
 
     def units(receipt: Receipt) -> Tensor | UnitStore:
         rows, mb = table.read(receipt), config.resident_mb if priced.private else math.inf
-        return unit_store(rows, table.schema, generator.encoder, resident_mb=mb, device=config.device)
+        if generator.encoder.units != units_of(table.schema):
+            raise GuaranteeVoid("The encoder packs other units than those that the plan protects.")
+        return unit_store(rows, generator.encoder, resident_mb=mb, device=config.device)
 
     kept = kept_states(folder, priced)
     checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every, kept=kept)
@@ -291,7 +265,7 @@ def _public_rows(schema: Schema, recipe: Recipe) -> pd.DataFrame | None:
     from dpsynth.data.io import read_table
 
     path = recipe.training.public_validation
-    return None if path is None else capped(read_table(path, schema), schema)
+    return None if path is None else units_of(schema).capped(read_table(path, schema))
 
 
 def _generate(
@@ -301,8 +275,7 @@ def _generate(
     from dpsynth.data.dtypes import restore_frame, surrogate_keys
 
     schema, statistics = generator.encoder.schema, generator.encoder.statistics
-    bought = statistics.num_rows if schema.sequence is None else statistics.num_units
-    num = max(1, round(bought)) if num_rows is None else num_rows
+    num = max(1, round(units_of(schema).num_samples(statistics))) if num_rows is None else num_rows
     packed = generator.sample(num, seed=seed, conditions=conditions)
     frame = generator.encoder.decode(packed, seed=seed, conditions=conditions)
     for column in schema.columns:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.config import RunConfig
-from experiments.selection import TRIALS
+
+from .selection import TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd

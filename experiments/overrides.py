@@ -18,8 +18,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpsynth.config import CONF, SUBJECT
+from dpsynth.config import SUBJECT
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import CONF
 
 # More points than this are checked one axis at a time; each job checks itself again anyway.
 _MOST_POINTS_CHECKED = 200

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
-from experiments.command_line import run
-from experiments.points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
-from experiments.real_rows import file_problems, find_real_rows
+
+from .command_line import run
+from .points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
+from .real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
     import pandas as pd

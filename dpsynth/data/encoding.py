@@ -24,6 +24,8 @@ from dpsynth.data.modes import Modes, fit_modes
 from dpsynth.data.partition import Codes
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.unit_encoder import OfRows
+from dpsynth.data.units import EntityUnits
 
 Representation = Literal["bins", "modes"]
 OTHER = "(other)"  # what texts outside a bought list come back as, unless the schema says otherwise
@@ -170,10 +172,12 @@ class _Modal:
         return from_axis(self.cells.column, places)
 
 
-class TableEncoder:
+class TableEncoder(OfRows):
     """Encodes and decodes tables of one schema.
 
     Formal guarantee: a row's code is a function of that row, the schema and bought statistics.
+    Edge cases: rows of one entity are packed beside each other, in the order of the table; places without a
+    row are NaN.
 
     Args:
       representation: `bins` gives each column one one-hot over `statistics.domain`; `modes` gives numbers
@@ -181,8 +185,6 @@ class TableEncoder:
       modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
       declared: the statistics were declared, not bought; they are stored with the encoder.
     """
-
-    resolution = 1  # `count` answers in whole rows
 
     def __init__(
         self,
@@ -193,7 +195,8 @@ class TableEncoder:
         modes: Mapping[str, Modes] | None = None,
         declared: bool = False,
     ):
-        self.schema, self.statistics, self.representation = schema, statistics, representation
+        super().__init__(schema)
+        self.statistics, self.representation = statistics, representation
         self._declared = declared
         self.codecs: dict[str, BinCodec | _Modal] = {}
         for cells in statistics.domain.cells:
@@ -214,10 +217,16 @@ class TableEncoder:
     @property
     def rows_per_unit(self) -> int | None:
         """Rows that a packed unit has places for; None where the row is the unit."""
-        return None if self.schema.unit.column is None else self.schema.unit.max_rows
+        return self.units.max_rows if isinstance(self.units, EntityUnits) else None
 
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
-        """Packs rows, float32 [row, packed]."""
+        """Packs units, float32 [row, packed]; [unit, row, packed] where a unit has several rows."""
+        packed = self._encode_rows(frame)
+        if self.rows_per_unit is None:
+            return packed
+        return pack_units(packed, self.units.owners(frame), self.rows_per_unit)
+
+    def _encode_rows(self, frame: pd.DataFrame) -> np.ndarray:
         packed, start = np.empty((len(frame), self.layout.packed_width), dtype=np.float32), 0
         for name, codec in self.codecs.items():
             packed[:, start : start + len(codec.parts)] = codec.encode(frame[name])
@@ -257,9 +266,14 @@ class TableEncoder:
 
         Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
         """
-        shape = self.shape(question)
-        places = self.statistics.places(question, self.layout.codes(packed), len(packed))
+        rows, shape = self.rows(packed), self.shape(question)
+        places = self.statistics.places(question, self.layout.codes(rows), len(rows))
         return np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+
+    @staticmethod
+    def rows(packed: np.ndarray) -> np.ndarray:
+        """All rows of packed units, [row, packed]."""
+        return packed[~np.isnan(packed[:, :, 0])] if packed.ndim == 3 else packed
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
         """Packed index of each condition's one-hot segment -> the code that it asks for.
@@ -295,16 +309,17 @@ def _fit(cells: Cells, mass: np.ndarray) -> Modes:
     return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass[: cells.num_present])
 
 
-def pack_units(packed: np.ndarray, units: pd.Series, max_rows: int) -> np.ndarray:
+def pack_units(packed: np.ndarray, owners: np.ndarray, max_rows: int) -> np.ndarray:
     """Gathers rows by unit, float32 [unit, row, packed]; places without a row are NaN.
 
     Edge cases: rows keep their order; rows of a unit beyond `max_rows` are left out (the table's cap is
-    enforced before). Rows without a unit are left out.
+    enforced before).
+
+    Args:
+      owners: number of the unit of each row, [row].
     """
-    owner, _ = pd.factorize(units)
-    order = np.argsort(owner, kind="stable")
-    order = order[owner[order] >= 0]
-    owner = owner[order]
+    order = np.argsort(owners, kind="stable")
+    owner = owners[order]
     starts = np.searchsorted(owner, np.arange(owner[-1] + 1 if len(owner) else 0))
     rank = np.arange(len(owner)) - starts[owner]
     kept = rank < max_rows

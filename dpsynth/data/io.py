@@ -23,8 +23,8 @@ from dpsynth.data.files import (
 )
 from dpsynth.data.origins import arrow_origin
 from dpsynth.data.schema import Datetime, Schema
-from dpsynth.data.sequence_rows import sequence_problems
-from dpsynth.data.table import capped, name_problems
+from dpsynth.data.table import name_problems
+from dpsynth.data.units import units_of
 from dpsynth.data.validation import check_column
 from dpsynth.errors import InvalidInput, Problem
 
@@ -67,8 +67,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
         values[name], problems = done.values, [*problems, *done.problems]
     checked = pd.DataFrame(values)
     checked = checked[[name for name in raw.names if name in values]] if not problems else checked
-    if not problems and schema.sequence is not None:
-        problems = sequence_problems(capped(checked, schema), schema)
+    problems = problems or units_of(schema).problems(checked)
     if problems:
         raise InvalidInput(subject, problems)
     return checked

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from dpsynth.data.grid import Domain
 
 Codes = Callable[[str], np.ndarray]  # name of a column -> coarse cell of each row, integers
 
@@ -93,6 +96,18 @@ class Partition:
                 leaf[rows] = first if grid is None else first + grid.boxes(codes, rows)
                 first, begin = first + (1 if grid is None else grid.size), end
         return leaf
+
+    def fits(self, domain: Domain) -> bool:
+        """Whether every grid groups the cells of columns of this domain."""
+        return all(
+            len(grid.columns) == len(set(grid.columns)) == len(grid.groups) > 0
+            and all(name in domain.names for name in grid.columns)
+            and all(len(g) == domain[name].size for name, g in zip(grid.columns, grid.groups))
+            and all(min(groups) == 0 for groups in grid.groups)
+            for level in self.levels
+            for grid in level
+            if grid is not None
+        )
 
     def divided(self, grids: Sequence[Grid | None]) -> Partition:
         """One level more."""

@@ -10,7 +10,7 @@ that have been bought.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -86,11 +86,17 @@ class Ballot:
     penalties: tuple[float, ...]
     least: float | None = None
 
+    def thinned(self, num: int) -> Ballot:
+        """At most so many of its grids, evenly spaced."""
+        step = -(-len(self.grids) // num) or 1
+        parts = {name: getattr(self, name)[::step] for name in ("grids", "shares", "penalties")}
+        return replace(self, **parts)
+
 
 def crossing(schema: Schema) -> str | None:
     """The column whose cells cross the 1-way histograms of the others: a target of few declared values."""
     target = schema.target
-    if target is None or schema.sequence is not None or target not in _names(schema):
+    if target is None or target not in _names(schema):
         return None
     column = schema.column(target)
     if isinstance(column, Boolean):
@@ -150,8 +156,6 @@ def order_axis(schema: Schema) -> str | None:
 
 def num_refined(schema: Schema) -> int:
     """How many pairs are bought a second time; public."""
-    if schema.sequence is not None:
-        return 0
     return min(
         sum(_is_grouped(question) for question in pair_questions(schema)), _PER_COLUMN * len(_names(schema))
     )

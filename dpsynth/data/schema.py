@@ -25,6 +25,7 @@ from dpsynth.data.columns import (
     plain,
 )
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import command
 
 __all__ = [
     "Boolean",
@@ -181,9 +182,7 @@ def _problems(schema: Schema) -> Iterator[Problem]:
         yield Problem("version", f"Expected {VERSION}, got {schema.version!r}.", "Redraft the schema.")
     names = [column.name for column in schema.columns]
     if not names:
-        yield Problem(
-            "columns", "No column is declared.", "Draft a schema with python -m experiments.schema."
-        )
+        yield Problem("columns", "No column is declared.", f"Draft a schema with {command('schema')}.")
     for column in schema.columns:
         if not isinstance(column.name, str) or not column.name:
             yield Problem("columns", f"name={column.name!r} is not text.", "Quote it.")

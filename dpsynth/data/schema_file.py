@@ -17,6 +17,7 @@ import yaml
 from dpsynth.data.columns import KINDS, Column
 from dpsynth.data.schema import Schema, Sequence, Unit
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import command
 
 _SCALARS = {
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -78,7 +79,7 @@ def load_schema(path: str | Path) -> Schema:
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError:
-        raise _refused(path, "No such file.", "Draft one with python -m experiments.schema.") from None
+        raise _refused(path, "No such file.", f"Draft one with {command('schema')}.") from None
     except UnicodeDecodeError:
         raise _refused(path, "Is not UTF-8 text.", "Save it as UTF-8.") from None
     except yaml.YAMLError as error:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from dpsynth.data.files import twice_problems
 from dpsynth.data.schema import Schema
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class PrivateTable:
             raise InvalidInput("the table", problems)
         self.schema = schema
         kept = frame[[name for name in frame.columns if name in schema.names]]
-        self._frame = capped(kept, schema).reset_index(drop=True)
+        self._frame = units_of(schema).capped(kept).reset_index(drop=True)
 
     def read(self, receipt: Receipt) -> pd.DataFrame:
         """Returns the capped rows against a receipt; only `dpsynth.privacy` reads.
@@ -118,17 +119,7 @@ class PrivateTable:
 
 def unit_index(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
     """Numbers the unit of privacy of each row, int64, in the order of first appearance. Private."""
-    if schema.unit.column is None:
-        return np.arange(len(frame), dtype=np.int64)
-    return pd.factorize(frame[schema.unit.column])[0].astype(np.int64)
-
-
-def capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Keeps the first `max_rows` rows of each unit, in file order; what stays of one depends on it alone."""
-    if schema.unit.column is None:
-        return frame
-    place = frame.groupby(schema.unit.column, sort=False, dropna=False, observed=True).cumcount()
-    return frame[place.to_numpy() < schema.unit.max_rows]
+    return units_of(schema).owners(frame)
 
 
 def name_problems(names: Sequence[object], schema: Schema) -> list[Problem]:

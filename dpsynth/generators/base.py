@@ -21,6 +21,7 @@ from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.questions import Ballot, Proposal, Rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
+from dpsynth.data.unit_encoder import Encoder
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Generator(Protocol):
 
     name: ClassVar[str]
     trains: ClassVar[bool]
+    encoder_type: ClassVar[type[Encoder]]  # says which schemas the method fits
 
     @classmethod
-    def encoder(cls, config: Any, schema: Schema, statistics: Statistics, *, private: bool) -> Any:
-        """The encoder of the units that this configuration learns: a `TableEncoder`, or one like it."""
+    def encoder(cls, config: Any, schema: Schema, statistics: Statistics, *, private: bool) -> Encoder:
+        """The encoder of the units that this configuration learns; an `encoder_type`."""
         ...
 
     @classmethod

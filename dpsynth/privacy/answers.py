@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.privacy.extremes import check_counts, check_scores
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.questions import Ballot
+    from dpsynth.data.unit_encoder import Encoder
+    from dpsynth.privacy.plan import PlannedEvent
+
+_TRIED = 12  # grids of a ballot that are tried on made-up units
 _SURE = 6.0  # noise alone passes what a choice of nothing scores with a chance of e**-6
 
 
@@ -72,8 +83,9 @@ class Shop:
     """What a purchase needs: the table, the plan, the ledger, the noise and the place for answers."""
 
     def __init__(self, table: PrivateTable, plan: Plan, ledger: Ledger, entropy: Entropy, kept: Answers):
-        self.schema, self.plan = table.schema, plan
+        self.schema, self.units, self.plan = table.schema, units_of(table.schema), plan
         self._table, self._ledger, self._entropy, self._kept = table, ledger, entropy, kept
+        self._rows: Any = None  # that were read last
         self._encoded: tuple[Any, Any] | None = None
 
     def noisy(self, name: str, count, *, scale: int = 1) -> np.ndarray:
@@ -81,12 +93,15 @@ class Shop:
 
         Args:
           scale: `count` answers in units of 1/scale; a power of two, so that the answer is exact.
+        Raises:
+          GuaranteeVoid: a made-up unit is worth more than the plan pays for; nothing was charged.
         """
+        event = self.plan.event(name)
+        check_counts(self.units, count, event.sensitivity * scale, name)
 
         def ask(receipt) -> list[float]:
-            exact = count(self._table.read(receipt))
-            stddev = self.plan.event(name).noise_stddev * scale
-            return (exact_gaussian(exact, stddev, entropy=self._entropy) / scale).tolist()
+            exact = count(self._read(receipt))
+            return (exact_gaussian(exact, event.noise_stddev * scale, entropy=self._entropy) / scale).tolist()
 
         return np.array(self._kept.buy(name, self._ledger, ask), dtype=np.float64)
 
@@ -94,7 +109,7 @@ class Shop:
         """Buys something that is not a vector; `find` takes the rows, the noise stddev and the entropy."""
 
         def ask(receipt):
-            return find(self._table.read(receipt), self.plan.event(name).noise_stddev, self._entropy)
+            return find(self._read(receipt), self.plan.event(name).noise_stddev, self._entropy)
 
         return self._kept.buy(name, self._ledger, ask)
 
@@ -103,10 +118,14 @@ class Shop:
 
         Args:
           score: of the rows; one unit moves no score by more than the event's `sensitivity`.
+        Raises:
+          GuaranteeVoid: a made-up unit moves one by more; nothing was charged.
         """
+        event = self.plan.event(name)
+        check_scores(self.units, score, event.sensitivity, name)
 
         def ask(receipt) -> list[int]:
-            event, left = self.plan.event(name), score(self._table.read(receipt)).astype(np.float64)
+            left = score(self._read(receipt)).astype(np.float64)
             places, chosen = list(range(len(left))), []
             for _ in range(event.choices):
                 at = exponential_choice(
@@ -118,40 +137,55 @@ class Shop:
         return self._kept.buy(name, self._ledger, ask)
 
     def divide(
-        self, name: str, score: Callable[[Any], list[np.ndarray]], least: list[float | None]
+        self, name: str, ballots: Sequence[Ballot], score: Callable[[Any, Ballot], np.ndarray]
     ) -> list[list[int]]:
-        """Buys, for each choice, the place of a high score in each of its parts, -1 for none.
+        """Buys, for each ballot, the place of a grid for every leaf, -1 for none.
+
+        Each choice is one exponential mechanism on every leaf. What a ballot scores for none is raised until
+        noise alone rarely passes it.
 
         Args:
-          score: of the rows, for each choice [part, place]; one unit moves the scores of all parts, in each
-            choice, by no more than the event's `sensitivity` in sum.
-          least: for each choice the score of none, raised until noise alone rarely passes it; None: there is
-            always one.
+          score: of the rows, [leaf, grid]; one unit moves the scores of all leaves together by no more than
+            the event's `sensitivity`.
+        Raises:
+          GuaranteeVoid: a made-up unit moves them by more; nothing was charged.
         """
+        event = self.plan.event(name)
+        for ballot in {id(ballot): ballot.thinned(_TRIED) for ballot in ballots}.values():
+            check_scores(self.units, lambda rows, b=ballot: score(rows, b), event.sensitivity, name)
 
         def ask(receipt) -> list[list[int]]:
-            event, chosen = self.plan.event(name), []
-            for table, floor in zip(score(self._table.read(receipt)), least):
-                if floor is not None:
-                    if math.isfinite(event.choice_epsilon):
-                        chance = (math.log(table.shape[1] + 1) + _SURE) * 2.0 * event.sensitivity
-                        floor = max(floor, chance / event.choice_epsilon)
-                    table = np.column_stack([table, np.full(len(table), floor)])
-                found = [
-                    exponential_choice(row, event.choice_epsilon, event.sensitivity, entropy=self._entropy)
-                    for row in table
-                ]
-                last = table.shape[1] - 1 if floor is not None else -1
-                chosen.append([-1 if at == last else at for at in found])
-            return chosen
+            rows = self._read(receipt)
+            return [self._divided(event, ballot, score(rows, ballot)) for ballot in ballots]
 
         return self._kept.buy(name, self._ledger, ask)
 
-    def units(self, frame: Any, encoder: Any) -> np.ndarray:
-        """The rows that were just read, encoded; once per encoder, since the table never changes. Private."""
+    def _divided(self, event: PlannedEvent, ballot: Ballot, scores: np.ndarray) -> list[int]:
+        num = scores.shape[1]
+        if ballot.least is not None:
+            chance = (math.log(num + 1) + _SURE) * 2.0 * event.sensitivity / event.choice_epsilon
+            scores = np.column_stack([scores, np.full(len(scores), max(ballot.least, chance))])
+        draw = functools.partial(exponential_choice, entropy=self._entropy)
+        chosen = [draw(leaf, event.choice_epsilon, event.sensitivity) for leaf in scores]
+        return [-1 if place == num else place for place in chosen]
+
+    def encoded(self, frame: pd.DataFrame, encoder: Encoder) -> np.ndarray:
+        """Packs whole units; the rows that were read only once per encoder, since the table never changes.
+
+        Raises:
+          GuaranteeVoid: the encoder was made for other units than those of the table.
+        """
+        if encoder.units != self.units:
+            raise GuaranteeVoid("The encoder packs other units than those that the plan protects.")
+        if frame is not self._rows:
+            return encoder.encode(frame)
         if self._encoded is None or self._encoded[0] is not encoder:
             self._encoded = encoder, encoder.encode(frame)
         return self._encoded[1]
+
+    def _read(self, receipt: Receipt) -> pd.DataFrame:
+        self._rows = self._table.read(receipt)
+        return self._rows
 
 
 def _digest(answer: Any) -> str:

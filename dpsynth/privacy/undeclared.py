@@ -109,7 +109,7 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
     """
     names = [name for name, kind in shop.schema.undeclared if kind == "values"]
     failure = shop.plan.event("columns/values").failure / len(names)
-    rows = shop.schema.unit.max_rows
+    rows = shop.units.max_rows
 
     def find(frame: pd.DataFrame, stddev: float, entropy: Entropy) -> dict[str, list]:
         threshold = selection_threshold(stddev, failure, rows) if shop.plan.private else 0.5
@@ -117,6 +117,12 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
 
     found = shop.select("columns/values", find)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def value_counts(series: pd.Series) -> pd.Series:
+    """Counts the rows of each value that occurs; missing ones are left out. Private."""
+    counts = series.dropna().value_counts(sort=False)
+    return counts[counts > 0]
 
 
 def _frequent(series: pd.Series, stddev: float, threshold: float, entropy: Entropy) -> list:

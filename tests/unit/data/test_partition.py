@@ -57,3 +57,19 @@ def test_a_bought_tree_survives_json():
         json.loads(json.dumps(statistics.to_dict() | {"marginals": [payload]})), SCHEMA
     )
     assert whole.shape(whole.marginals[0]) == (4, 2)
+
+
+def test_a_tree_over_other_cells_does_not_fit():
+    domain = measure(make_table(50), SCHEMA).domain
+    halves = (0,) * 5 + (1,) * 5
+    good = Partition().divided([Grid(columns=("bit0", "size"), groups=((0, 1), halves))])
+    assert good.fits(domain)
+    wrong = {
+        "unknown column": Grid(columns=("other",), groups=((0, 1),)),
+        "more cells": Grid(columns=("bit0",), groups=((0, 1, 1),)),
+        "fewer cells": Grid(columns=("size",), groups=((0, 1),)),
+        "a group below none": Grid(columns=("bit0",), groups=((-1, 0),)),
+        "one column twice": Grid(columns=("bit0", "bit0"), groups=((0, 1), (0, 1))),
+    }
+    for why, grid in wrong.items():
+        assert not Partition().divided([grid]).fits(domain), why
