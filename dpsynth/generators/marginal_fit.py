@@ -86,7 +86,8 @@ class MarginalFit:
             error = float((residual**2 / self._variances).mean())
             if error >= best or 1.0 / float((weights**2).sum()) < _FEWEST * len(weights):
                 return
-            self.theta, best = theta, error
+            self.theta = torch.where(shares > 0, theta, 0.0)  # what no row of the pool answers stays unknown
+            best = error
             if error <= _CHANCE:
                 return
 

@@ -87,7 +87,7 @@ class ReleasedRows:
 
     def sample(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         """Draws exactly `num` packed rows."""
-        if self._fit is None or not self._fit.fitted:
+        if self._fit is None or not (self._fit.fitted or self._labels):
             return self._draw(num, seed, conditions)
         if not conditions:
             return self._fit.sample(self._pool, num, seed=seed)
