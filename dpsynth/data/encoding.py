@@ -26,6 +26,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.data.unit_encoder import OfRows
 from dpsynth.data.units import EntityUnits
+from dpsynth.errors import InvalidInput, Problem
 
 Representation = Literal["bins", "modes"]
 OTHER = "(other)"  # what texts outside a bought list come back as, unless the schema says otherwise
@@ -91,6 +92,15 @@ class BinCodec:
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series)[:, None]
 
+    def ask(self, series: pd.Series) -> np.ndarray:
+        """Encodes what rows are asked to have; values that were not bought are refused, not made others."""
+        listed = (*(self.cells.values or ()), stand_in(self.cells) if self.cells.other else None)
+        if self.cells.other and not series.dropna().isin(listed).all():
+            raise InvalidInput(
+                "the conditions", [Problem(self.cells.column.name, "has no such value.", "Choose another.")]
+            )
+        return self.encode(series)
+
     def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
         codes = packed[:, 0].astype(np.int64)
         if self.cells.size < self.cells.fine_size:
@@ -154,6 +164,8 @@ class _Modal:
         alpha = (places - self.modes.means[mode]) / (_SPAN * self.modes.stddevs[mode])
         alpha[absent], mode[absent] = 0.0, len(self.modes.means)
         return np.column_stack([np.clip(alpha, -_REACH, _REACH), mode])
+
+    ask = encode
 
     def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
         mode = packed[:, 1].astype(np.int64)
@@ -281,7 +293,7 @@ class TableEncoder(OfRows):
         Raises:
           InvalidInput: unknown columns, or values that a column cannot take.
         """
-        encode = {name: codec.encode for name, codec in self.codecs.items()}
+        encode = {name: codec.ask for name, codec in self.codecs.items()}
         rows = encoded_conditions(conditions, self.schema, encode, kind="a generated column")
         return {self.layout.onehot(name): int(row[0, -1]) for name, row in rows.items()}
 

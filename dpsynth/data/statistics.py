@@ -15,8 +15,8 @@ from dpsynth.data.partition import Codes, Partition
 from dpsynth.data.schema import Schema
 from dpsynth.data.smoothing import smoothed
 
-STRATA = "@"  # before a column's name: the axis of its strata
-GROUPS = "~"  # before a column's name: the axis of groups of its cells
+STRATA = "\0@"  # before a column's name: the axis of its strata
+GROUPS = "\0~"  # before a column's name: the axis of groups of its cells
 MAX_STRATA = 6  # cells of a target that are strata themselves
 _NUMERIC_STRATA = 4
 
@@ -124,9 +124,9 @@ class Statistics:
     def axis(self, name: str) -> tuple[str, np.ndarray]:
         """The column behind an axis of a histogram, and the code on that axis of each of its coarse cells.
 
-        An axis `@column` counts strata: the column's cells where they are few, else groups of neighbours
-        alike in mass. An axis `~column` counts at most `max_groups` groups of cells (twice as many where
-        cells have no order, since their rarest alone can be merged).
+        An axis STRATA + column counts strata: the column's cells where they are few, else groups of
+        neighbours alike in mass. An axis GROUPS + column counts at most `max_groups` groups of cells (twice
+        as many where cells have no order, since their rarest alone can be merged).
         """
         if name not in self._axes:
             self._axes[name] = self._make_axis(name)
@@ -151,7 +151,7 @@ class Statistics:
         return {}
 
     def _make_axis(self, name: str) -> tuple[str, np.ndarray]:
-        kind = "" if name in self.domain.names else name[0]
+        kind = next((mark for mark in (STRATA, GROUPS) if name.startswith(mark)), "")  # no name has a NUL
         name = name.removeprefix(kind)
         cells = self.domain[name]
         ordered = cells.edges is not None or getattr(cells.column, "ordered", False)

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.files import write_whole
 from dpsynth.privacy.extremes import check_counts, check_scores
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
@@ -44,7 +44,7 @@ class Answers:
         self._path = None if path is None else Path(path)
         self._kept: dict[str, Any] = {}
         if self._path is not None and self._path.exists():
-            self._kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self._kept = _read(self._path)
 
     def buy(self, name: str, ledger: Ledger, ask: Callable[[Any], Any]) -> Any:
         """Returns the kept answer to an event, or charges, asks, keeps and finishes it.
@@ -56,12 +56,19 @@ class Answers:
           GuaranteeVoid: the event is finished, but its kept answer is not the one it was finished with.
         """
         if name in self._kept:
+            if not ledger.is_charged(name):
+                raise GuaranteeVoid(
+                    f"There is an answer to {name!r}, but no charge: the ledger lost its lines."
+                )
             digest = _digest(self._kept[name])
             if not ledger.is_finished(name):  # the process died between keeping and finishing
                 ledger.finish(name, digest)
             if ledger.digest(name) != digest:
                 raise GuaranteeVoid(f"The kept answer to {name!r} is not the one that was bought.")
             return self._kept[name]
+        if ledger.is_finished(name):
+            where = self._path or "memory"
+            raise GuaranteeVoid(f"The answer to {name!r} was bought, but is gone from {where}. Restore it.")
         answer = ask(ledger.charge(name))
         self._kept[name] = answer
         self._write()
@@ -71,12 +78,7 @@ class Answers:
     def _write(self) -> None:
         if self._path is None:
             return
-        partial = self._path.with_name(self._path.name + ".partial")
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(self._kept, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)
+        write_whole(self._path, json.dumps(self._kept))
 
 
 class Shop:
@@ -186,6 +188,16 @@ class Shop:
     def _read(self, receipt: Receipt) -> pd.DataFrame:
         self._rows = self._table.read(receipt)
         return self._rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise GuaranteeVoid(f"The bought answers at {path} are damaged. Restore them.")
+    return kept
 
 
 def _digest(answer: Any) -> str:
