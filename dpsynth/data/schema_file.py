@@ -67,6 +67,24 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Reads every scalar as text, but for an unquoted null."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
+_TextLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_TextLoader.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
+
+
+def load_plain_text(text: str, subject: str) -> Any:
+    """Reads YAML or JSON in which names and values are text; raises `InvalidInput` where it is neither."""
+    try:
+        return yaml.load(text, Loader=_TextLoader)  # noqa: S506, builds lists, mappings and text alone
+    except yaml.YAMLError:
+        raise _refused(subject, "Is neither YAML nor JSON.", "Correct it.") from None
+
+
 def load_schema(path: str | Path) -> Schema:
     """Reads a schema file.
 

@@ -228,7 +228,7 @@ class SequenceEncoder(OfSequences):
         Raises:
           InvalidInput: names that are no attributes, or values that an attribute cannot take.
         """
-        encode = {name: codec.encode for name, codec in self.attributes.items()}
+        encode = {name: codec.ask for name, codec in self.attributes.items()}
         encoded = {}
         for name, slots in encoded_conditions(values, self.schema, encode, kind="an attribute").items():
             if self.attributes[name].kind == "scalar":

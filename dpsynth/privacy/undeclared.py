@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from dpsynth.data.axis import resolution, to_axis
+from dpsynth.data.dtype_limits import dtype_range
 from dpsynth.data.schema import Column
 from dpsynth.privacy.answers import Shop
 from dpsynth.privacy.noise import Entropy, exact_gaussian
@@ -97,7 +98,8 @@ def _with_declared_side(column: Column, low: float, high: float) -> tuple[float,
         low = float(to_axis(column, pd.Series([column.min]))[0])
     if column.max is not None:
         high = float(to_axis(column, pd.Series([column.max]))[0])
-    return float(min(low, high)), float(max(low, high))
+    least, most = dtype_range(column.dtype or "float64")
+    return float(max(min(low, high), least)), float(min(max(low, high), most))
 
 
 def undeclared_values(shop: Shop) -> dict[str, tuple]:

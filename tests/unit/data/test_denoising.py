@@ -36,7 +36,7 @@ def test_error_falls_on_average_and_rises_nowhere_by_much(noise_stddev, share):
 
 
 def test_columns_that_are_alone_keep_almost_no_noise():
-    before, after = errors(20.0)[("~pet", "~noise", "@buys")]
+    before, after = errors(20.0)[("\0~pet", "\0~noise", "\0@buys")]
     assert before > 0.5 and after < 0.4 * before
 
 
