@@ -6,7 +6,6 @@ back. Each step is one call into the package that owns it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,25 +14,25 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.data.questions import refined_questions
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.table import PrivateTable
 from dpsynth.data.units import units_of
-from dpsynth.errors import GuaranteeVoid
 from dpsynth.planning import plan, request, try_questions
+from dpsynth.privacy.lifetime import OWN, Account, Uncharged
 from dpsynth.privacy.plan import Plan
+from dpsynth.privacy.run_folder import RunFolder, facts_of
 from dpsynth.recipe import Recipe, settings_of
 
 __all__ = ["Plan", "Recipe", "Run", "plan", "rebuild", "request", "run", "sample"]
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
+    from dpsynth.privacy.costs import Spent
     from dpsynth.privacy.ladder import Extract
     from dpsynth.privacy.ledger import Ledger
     from dpsynth.privacy.noise import Entropy
     from dpsynth.privacy.progress import Progress, TrainingLog
     from dpsynth.privacy.release import Release
-    from dpsynth.privacy.sampling import UnitStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,7 @@ class Run:
       seconds: wall time by stage; internal.
       rungs: releases of a ladder below `release`, in the order of `plan.rungs`. All of them together cost
         what `release` costs.
+      spent: on the table by all runs so far; None where nothing is charged to it.
     """
 
     release: Release
@@ -54,6 +54,7 @@ class Run:
     training: TrainingLog | None
     seconds: Mapping[str, float]
     rungs: tuple[Release, ...] = ()
+    spent: Spent | None = None
 
 
 def run(
@@ -64,52 +65,64 @@ def run(
     on_step: Callable[[Progress], None] | None = None,
     entropy: Entropy | None = None,
     canaries: str | None = None,
+    account: Account | Uncharged = OWN,
 ) -> Run:
     """Spends the declared budget on a table and writes a Release to `folder/release`.
 
     Formal guarantee: the release is (epsilon, delta)-differentially private for the recipe's budget, under
     adding or removing one unit of `table`; with `privacy.name=none` there is none, and it says so.
+    With `privacy.lifetime_epsilon` all runs on the table compose to at most that.
     Edge cases: an interrupted run in the same folder goes on where it was, paying for nothing twice; a
-    finished one returns its release.
+    finished one returns its release, to the same recipe, schema and table alone.
 
     Args:
       table: private.
-      folder: of this run; `ledger.jsonl`, `answers.json` and `training.ckpt` are kept there.
+      folder: of this run; `run.json`, `ledger.jsonl`, `answers.json` and `training.ckpt` are kept there.
       on_step: told the progress of training.
       entropy: only for tests; a fixed source voids the certificate.
       canaries: hash that commits to coins by which units were left out of `table`; stands in the ledger.
+      account: to whom it is charged, if not by itself to `table`.
     Raises:
       InvalidInput: recipe and schema do not go together; nothing was read.
-      BudgetExceeded: the ledger refused; nothing more was read.
+      BudgetExceeded: the ledger, or the lifetime budget, refused; nothing more was read.
+      GuaranteeVoid: the folder holds another run, or something paid for was changed or lost.
     """
+    from dpsynth.privacy.fit import fit
+    from dpsynth.privacy.lifetime import charge_lifetime
     from dpsynth.privacy.memory import cpu_threads
     from dpsynth.privacy.noise import make_entropy
     from dpsynth.privacy.progress import Clock
-    from dpsynth.privacy.release import Release
 
     clock, folder = Clock(), Path(folder)
     entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
     with clock("plan"):
         priced = replace(plan(table.schema, recipe), canaries=canaries)
-    if (folder / "release").exists():
-        release = Release.load(folder / "release")
-        rungs = tuple(Release.load(rung.place(folder)) for rung in priced.rungs[:-1])
-        return Run(release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs)
+    book, spent = RunFolder.open(folder, facts_of(table.schema, recipe, canaries), table), None
+    if isinstance(account, Account):
+        spent, book = charge_lifetime(table, recipe.privacy, priced, book, account)
+    if book.finished:
+        release, rungs = book.releases(priced)
+        return Run(
+            release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs, spent=spent
+        )
     public = _public_rows(table.schema, recipe)
     try_questions(table.schema, recipe)
     with cpu_threads(recipe.training.threads), _ledger(folder / "ledger.jsonl", priced, recipe) as ledger:
+        book.noted(ledger=ledger.id)
         with clock("measure"):
             statistics = _measure(table, recipe, priced, ledger, entropy, folder)
             generator, statistics = _build(table, recipe, statistics, priced, ledger, entropy, folder)
         with clock("train"):
-            training = _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, public)
+            training = fit(generator, table, recipe, priced, ledger, entropy, folder, on_step, public)
         with clock("sample"):
             synthetic = _generate(generator, recipe.num_rows, seed=recipe.seed)
         with clock("release"):
             release = _release(generator, recipe, statistics, synthetic, ledger, entropy)
             rungs = _rungs(generator, recipe, statistics, priced, ledger, entropy, folder)
             release.save_whole(folder / "release")
-    return Run(release=release, plan=priced, training=training, seconds=clock.seconds, rungs=rungs)
+    return Run(
+        release=release, plan=priced, training=training, seconds=clock.seconds, rungs=rungs, spent=spent
+    )
 
 
 def sample(
@@ -186,63 +199,6 @@ def _build(
         statistics = adaptive_histograms(table, statistics, encoder, seeker, **shop)
     generator = method(recipe.settings, encoder, statistics, seed=recipe.seed, private=private)
     return generator.to(recipe.training.device), statistics
-
-
-def _train(generator, table, recipe, priced, ledger, entropy, folder, on_step, public) -> TrainingLog | None:
-    """Fits to bought statistics, free; then trains from private units, by DP-SGD or, declared so, without."""
-    from safetensors.torch import load_file, save_file
-
-    from dpsynth.privacy.certificate import file_digest
-    from dpsynth.privacy.ladder import kept_states
-    from dpsynth.privacy.training import Checkpoint, train, train_without_privacy
-    from dpsynth.privacy.units import encoded_units, unit_store
-    from dpsynth.privacy.warm_start import warm_started
-
-    if not generator.trains:
-        generator.fit_public()
-        generator.fit_release()
-        return None
-    weights, config, seed = folder / "weights.safetensors", recipe.training, recipe.seed
-    if ledger.is_finished("training"):  # a resumed run, interrupted after its training
-        generator.load_state(load_file(weights))
-        ledger.finish_if_open("validation")  # the looks at the loss
-        return None
-    generator.fit_public()
-    validation = None if public is None else encoded_units(public, generator.encoder)
-
-    def units(receipt: Receipt) -> Tensor | UnitStore:
-        rows, mb = table.read(receipt), config.resident_mb if priced.private else math.inf
-        if generator.encoder.units != units_of(table.schema):
-            raise GuaranteeVoid("The encoder packs other units than those that the plan protects.")
-        return unit_store(rows, generator.encoder, resident_mb=mb, device=config.device)
-
-    kept = kept_states(folder, priced)
-    checkpoint = Checkpoint(path=folder / "training.ckpt", every=config.checkpoint_every, kept=kept)
-    if priced.training is not None:
-        constants = priced.training.with_count(generator.encoder.statistics.num_units)
-        log = train(
-            warm_started(generator, config, seed),
-            units,
-            constants,
-            ledger,
-            entropy,
-            seed=seed,
-            config=config,
-            on_step=on_step,
-            checkpoint=checkpoint,
-            public_validation=validation,
-        )
-    else:
-        rows = units(ledger.charge("training"))
-        log = train_without_privacy(
-            generator.plain_objective(), rows, config, seed=seed, on_step=on_step, validation=validation
-        )
-    generator.fit_release()
-    save_file({name: tensor.contiguous() for name, tensor in generator.state().items()}, weights)
-    ledger.finish("training", file_digest(weights))
-    ledger.finish_if_open("validation")  # the looks at the loss
-    checkpoint.path.unlink(missing_ok=True)
-    return log
 
 
 def _rungs(generator, recipe, statistics, priced, ledger, entropy, folder) -> tuple[Release, ...]:

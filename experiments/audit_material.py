@@ -133,15 +133,18 @@ def again(request: AuditRequest, schema: Schema) -> Callable[[pd.DataFrame, int]
     from dpsynth import pipeline
     from dpsynth.config import parse
     from dpsynth.data.table import PrivateTable
+    from dpsynth.privacy.lifetime import Uncharged
 
     from .train import recipe_of
 
     path = Path(request.release).resolve().parent / CONFIG
     recipe = recipe_of(parse(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
+    game = Uncharged("a shadow run of an audit, whose release is internal and thrown away")
+
     def fit(table: pd.DataFrame, shadow: int) -> Release:
         with tempfile.TemporaryDirectory() as folder:
-            return pipeline.run(PrivateTable(table, schema), recipe, folder).release
+            return pipeline.run(PrivateTable(table, schema), recipe, folder, account=game).release
 
     return fit
 

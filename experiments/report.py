@@ -165,9 +165,10 @@ def _row(point: Point) -> dict[str, Any]:
 
 def _costs(folder: Path) -> dict[str, str]:
     """What publishing costs, by statement."""
-    from dpsynth.privacy.composition import read_ledger, sweep_cost
+    from dpsynth.privacy.composition import sweep_cost
+    from dpsynth.privacy.run_folder import ledgers_in
 
-    text = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))]).text()
+    text = sweep_cost(ledgers_in(folder)).text()
     parts = [line.rpartition(": ") for line in text.splitlines()]
     return {head or tail: tail.rstrip(".") for head, _, tail in parts}
 

@@ -129,9 +129,10 @@ def _cost(folder: Path, tracker: tracking.Tracker, searched: bool) -> str:
     if searched:
         tracker.text(SEARCHED, "cost.txt")
         return SEARCHED
-    from dpsynth.privacy.composition import read_ledger, sweep_cost
+    from dpsynth.privacy.composition import sweep_cost
+    from dpsynth.privacy.run_folder import ledgers_in
 
-    cost = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))])
+    cost = sweep_cost(ledgers_in(folder))
     stated = {"one": cost.one, "all": cost.all, "best": cost.best}
     tracker.metrics({f"privacy/sweep_{key}": value for key, value in stated.items() if math.isfinite(value)})
     tracker.text(cost.text(), "cost.txt")

@@ -23,7 +23,7 @@ from dpsynth.errors import described
 from . import command_line, sweep
 from .coins import flip
 from .ladder import rung_points
-from .lifetime import charge_table
+from .lifetime import account_of
 from .points import FAILED, FINISHED, Point
 from .run_audit import audit_run, refuse_violation
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.privacy.lifetime import Account
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
 
@@ -121,7 +122,13 @@ def _record(tracker: Tracker, release: Release, evaluation: Evaluation, folder: 
 
 
 def _fit(
-    config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker, coins: str | None
+    config: RunConfig,
+    plan: Plan,
+    train: PrivateTable,
+    account: Account,
+    folder: Path,
+    tracker: Tracker,
+    coins: str | None,
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
@@ -130,7 +137,9 @@ def _fit(
 
     how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
     with shown(label_of(config), tracker, plan, **how) as on_step:
-        return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
+        return pipeline.run(
+            train, recipe_of(config), folder, on_step=on_step, canaries=coins, account=account
+        )
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
@@ -153,16 +162,16 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
-        tracker.dataset(config.data.name, PrivateTable(frame, schema))
+        whole = PrivateTable(frame, schema)
+        tracker.dataset(config.data.name, whole)
         shared = sweep.shared_folder(folder)
         rows, held = set_aside(frame, schema, config.holdout_share, folder, shared)
         flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
         train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
         real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
-    spent = charge_table(config, plan, frame, schema, folder)
-    if math.isfinite(spent.epsilon):
-        tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker, flipped.digest)
+    run = _fit(config, plan, train, account_of(config, whole, folder), folder, tracker, flipped.digest)
+    if math.isfinite(run.spent.epsilon):
+        tracker.metric("privacy/table_epsilon", run.spent.epsilon)
     score = _score(config, run, holdout, folder)
 
     def evaluated(release: Release) -> Evaluation:
@@ -195,7 +204,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         audit=audit,
         release=str(folder / "release"),
         run_id=tracker.run_id,
-        spent=spent.text(),
+        spent=run.spent.text(),
         score=score,
         rungs=[vars(rung) for rung in rungs],
     )

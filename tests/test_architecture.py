@@ -19,12 +19,13 @@ ALLOWED = {
     "dpsynth": set(),
     "dpsynth.errors": set(),
     "dpsynth.alone": set(),
+    "dpsynth.files": set(),
     "dpsynth.methods": {"dpsynth.errors", "dpsynth.alone", "dpsynth.data"},
     "dpsynth.places": set(),
     "dpsynth.__main__": {"dpsynth", "dpsynth.errors", "dpsynth.places"},
     "dpsynth.types": set(),
     "dpsynth.data": {"dpsynth.errors", "dpsynth.types", "dpsynth.places"},
-    "dpsynth.privacy": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
+    "dpsynth.privacy": {"dpsynth.errors", "dpsynth.files", "dpsynth.types", "dpsynth.data"},
     "dpsynth.generators": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
     "dpsynth.evaluation": {"dpsynth.errors", "dpsynth.types", "dpsynth.data"},
     "dpsynth.recipe": {"dpsynth.errors", "dpsynth.privacy", "dpsynth.generators"},
@@ -59,6 +60,7 @@ ALLOWED = {
     "dpsynth.timeseries": {
         "dpsynth",
         "dpsynth.errors",
+        "dpsynth.files",
         "dpsynth.types",
         "dpsynth.data",
         "dpsynth.privacy",
@@ -67,6 +69,7 @@ ALLOWED = {
     },
     "dpsynth.audit": {
         "dpsynth.errors",
+        "dpsynth.files",
         "dpsynth.types",
         "dpsynth.data",
         "dpsynth.privacy",
@@ -81,8 +84,14 @@ ALLOWED = {
         "dpsynth.places",
     },
     "dpsynth.serving": {"dpsynth.errors", "dpsynth.pipeline", "dpsynth.privacy"},
-    "dpsynth.tracking": {"dpsynth.errors", "dpsynth.data", "dpsynth.serving"},
-    "dpsynth.report": {"dpsynth.errors", "dpsynth.types", "dpsynth.data", "dpsynth.evaluation"},
+    "dpsynth.tracking": {"dpsynth.errors", "dpsynth.files", "dpsynth.data", "dpsynth.serving"},
+    "dpsynth.report": {
+        "dpsynth.errors",
+        "dpsynth.files",
+        "dpsynth.types",
+        "dpsynth.data",
+        "dpsynth.evaluation",
+    },
 }
 # Where a library may be named at all.
 LIBRARIES = {
@@ -294,6 +303,7 @@ LIGHT = [
     "dpsynth",
     "dpsynth.__main__",
     "dpsynth.errors",
+    "dpsynth.files",
     "dpsynth.config",
     "dpsynth.tracking",
     "experiments.command_line",

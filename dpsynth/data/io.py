@@ -21,6 +21,7 @@ from dpsynth.data.files import (
     refusing,
     separator_of,
 )
+from dpsynth.data.fingerprint import marked
 from dpsynth.data.origins import arrow_origin
 from dpsynth.data.schema import Datetime, Schema
 from dpsynth.data.table import name_problems
@@ -70,7 +71,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     problems = problems or units_of(schema).problems(checked)
     if problems:
         raise InvalidInput(subject, problems)
-    return checked
+    return marked(checked, raw.frame)
 
 
 def read_dtypes(path: str | Path) -> dict[str, str]:
@@ -118,7 +119,8 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = N
       path: its ending says the format: .csv, .tsv (also with .gz) or .parquet.
       schema: gives the format of dates and the text of missing values in text files.
     """
-    path = Path(path)
+    frame, path = frame.copy(deep=False), Path(path)
+    frame.attrs = {}
     if is_parquet(path):
         frame.to_parquet(path, index=False)
         return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid
+from dpsynth.files import write_whole
 from dpsynth.privacy.extremes import check_counts, check_scores
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy, exact_gaussian, exponential_choice
@@ -23,7 +25,12 @@ from dpsynth.privacy.records import canonical
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsynth.data.questions import Ballot
     from dpsynth.data.unit_encoder import Encoder
+    from dpsynth.privacy.plan import PlannedEvent
+
+_TRIED = 12  # grids of a ballot that are tried on made-up units
+_SURE = 6.0  # noise alone passes what a choice of nothing scores with a chance of e**-6
 
 
 class Answers:
@@ -37,7 +44,7 @@ class Answers:
         self._path = None if path is None else Path(path)
         self._kept: dict[str, Any] = {}
         if self._path is not None and self._path.exists():
-            self._kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self._kept = _read(self._path)
 
     def buy(self, name: str, ledger: Ledger, ask: Callable[[Any], Any]) -> Any:
         """Returns the kept answer to an event, or charges, asks, keeps and finishes it.
@@ -49,12 +56,19 @@ class Answers:
           GuaranteeVoid: the event is finished, but its kept answer is not the one it was finished with.
         """
         if name in self._kept:
+            if not ledger.is_charged(name):
+                raise GuaranteeVoid(
+                    f"There is an answer to {name!r}, but no charge: the ledger lost its lines."
+                )
             digest = _digest(self._kept[name])
             if not ledger.is_finished(name):  # the process died between keeping and finishing
                 ledger.finish(name, digest)
             if ledger.digest(name) != digest:
                 raise GuaranteeVoid(f"The kept answer to {name!r} is not the one that was bought.")
             return self._kept[name]
+        if ledger.is_finished(name):
+            where = self._path or "memory"
+            raise GuaranteeVoid(f"The answer to {name!r} was bought, but is gone from {where}. Restore it.")
         answer = ask(ledger.charge(name))
         self._kept[name] = answer
         self._write()
@@ -64,12 +78,7 @@ class Answers:
     def _write(self) -> None:
         if self._path is None:
             return
-        partial = self._path.with_name(self._path.name + ".partial")
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(self._kept, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)
+        write_whole(self._path, json.dumps(self._kept))
 
 
 class Shop:
@@ -129,6 +138,39 @@ class Shop:
 
         return self._kept.buy(name, self._ledger, ask)
 
+    def divide(
+        self, name: str, ballots: Sequence[Ballot], score: Callable[[Any, Ballot], np.ndarray]
+    ) -> list[list[int]]:
+        """Buys, for each ballot, the place of a grid for every leaf, -1 for none.
+
+        Each choice is one exponential mechanism on every leaf. What a ballot scores for none is raised until
+        noise alone rarely passes it.
+
+        Args:
+          score: of the rows, [leaf, grid]; one unit moves the scores of all leaves together by no more than
+            the event's `sensitivity`.
+        Raises:
+          GuaranteeVoid: a made-up unit moves them by more; nothing was charged.
+        """
+        event = self.plan.event(name)
+        for ballot in {id(ballot): ballot.thinned(_TRIED) for ballot in ballots}.values():
+            check_scores(self.units, lambda rows, b=ballot: score(rows, b), event.sensitivity, name)
+
+        def ask(receipt) -> list[list[int]]:
+            rows = self._read(receipt)
+            return [self._divided(event, ballot, score(rows, ballot)) for ballot in ballots]
+
+        return self._kept.buy(name, self._ledger, ask)
+
+    def _divided(self, event: PlannedEvent, ballot: Ballot, scores: np.ndarray) -> list[int]:
+        num = scores.shape[1]
+        if ballot.least is not None:
+            chance = (math.log(num + 1) + _SURE) * 2.0 * event.sensitivity / event.choice_epsilon
+            scores = np.column_stack([scores, np.full(len(scores), max(ballot.least, chance))])
+        draw = functools.partial(exponential_choice, entropy=self._entropy)
+        chosen = [draw(leaf, event.choice_epsilon, event.sensitivity) for leaf in scores]
+        return [-1 if place == num else place for place in chosen]
+
     def encoded(self, frame: pd.DataFrame, encoder: Encoder) -> np.ndarray:
         """Packs whole units; the rows that were read only once per encoder, since the table never changes.
 
@@ -146,6 +188,16 @@ class Shop:
     def _read(self, receipt: Receipt) -> pd.DataFrame:
         self._rows = self._table.read(receipt)
         return self._rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise GuaranteeVoid(f"The bought answers at {path} are damaged. Restore them.")
+    return kept
 
 
 def _digest(answer: Any) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dpsynth.data.wording import up
@@ -49,17 +47,6 @@ class SweepCost:
             "computed on private rows without paying, and the choice tells of them.",
         ]
         return "\n".join(lines)
-
-
-def read_ledger(path: Path) -> Records:
-    """Reads the whole lines of a ledger file; a last line that was cut short was never charged."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 def _events(records: Records) -> list[Any]:

@@ -129,10 +129,14 @@ def _joint_faults(evidence: Evidence) -> Iterator[str]:
         if len(found) != num:
             yield f"{event.name} pays for {num} joint histograms; {len(found)} are released."
             continue
-        chosen: Sequence[Any] = [Question(columns=marginal.columns) for marginal in found]
+        chosen: Sequence[Any] = [Question(columns=m.columns, partition=m.partition) for m in found]
         asked = fixed if event.name == "marginals" else chosen
-        if len({marginal.columns for marginal in found}) != len(found):
+        flat = [marginal.columns for marginal in found if marginal.partition is None]
+        if len(set(flat)) != len(flat):  # one tree may be bought several times: each costs, and has its noise
             yield f"{event.name} has a joint histogram twice."
+            continue
+        if not all(m.partition is None or m.partition.fits(statistics.domain) for m in found):
+            yield f"{event.name} has a tree over other columns or cells than the table's."
             continue
         for marginal, question in zip(found, asked):
             yield from _marginal_faults(marginal, question.columns, encoder.shape(question), event)
