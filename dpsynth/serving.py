@@ -48,8 +48,8 @@ class ServedRelease:
             list of numbers, is `n` alone.
           params: `n` and `seed` for all requests.
         Raises:
-          InvalidInput: `n` or `seed` is no whole number, or `n` is below 1; or more rows are asked for, by one
-            request or by all of a call together, than are made at once. Nothing was made.
+          InvalidInput: `n` or `seed` is no whole number, `n` is below 1, or one request, or all of a call
+            together, ask for more rows than are made at once. Nothing was made.
         """
         import pandas as pd
 

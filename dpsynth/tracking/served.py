@@ -1,4 +1,4 @@
-"""The module that MLflow loads by name, so a registered model holds no pickle and no code but this package's."""
+"""The module that MLflow loads by name: a registered model holds no pickle and no code but this package's."""
 
 from __future__ import annotations
 
