@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TESTS := $(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint mlflow licences clean
+.PHONY: help install demo test test-slow test-wheel lint mlflow licences clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,9 @@ test: $(STAMP) ## the fast tests
 
 test-slow: $(STAMP) ## the long statistical tests
 	@$(TESTS) -m slow
+
+test-wheel: $(STAMP) ## build the wheel, install it elsewhere, and walk a table through every command
+	@$(TESTS) tests/end_to_end/test_wheel.py
 
 lint: $(STAMP) ## style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

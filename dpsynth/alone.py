@@ -78,3 +78,16 @@ def alone(module: str, name: str) -> Any:
         setattr(home, alias.asname or alias.name, alone(source, alias.name))
     exec(compile(ast.Module(statements, []), origin, "exec"), home.__dict__)
     return getattr(home, name)
+
+
+@functools.cache
+def stated(module: str, owner: str, name: str) -> str:
+    """Returns the text of what class `owner` of `module` assigns to `name`, without importing the module."""
+    origin = importlib.util.find_spec(module).origin
+    for statement in ast.parse(Path(origin).read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.ClassDef) and statement.name == owner:
+            for part in statement.body:
+                target = getattr(part, "target", None) or getattr(part, "targets", [None])[0]
+                if getattr(target, "id", None) == name:
+                    return ast.unparse(part.value)
+    raise AttributeError(f"{owner} in {module} does not say what its {name} is.")

@@ -15,7 +15,6 @@ import json
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dpsynth.alone import alone
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import CONF
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 SUBJECT = "The configuration"
 
 # Which dataclass describes which group; these modules are light. A generator's `Config` is found by its name.
@@ -48,8 +47,8 @@ class RunConfig:
     Args:
       data, generator, privacy, training, evaluation, audit, tracking: the groups of `conf/`.
       generator_name: the module in `dpsynth.generators`.
-      seed: public; weights, latents, splits and bootstraps. Never the privacy noise.
-      holdout_share: of the units, set aside before training; the claim covers the others.
+      seed: public; weights, latents and bootstraps. Never the privacy noise, nor who is set aside.
+      holdout_share: of the units, set aside before training by secret coins; the claim covers all of them.
       num_rows: rows to release; None releases the bought count.
       canary_share: of the units, put to a secret coin each before training; half of them are left out.
       canary_constructed: made-up rows, put to a secret coin each; half of them are trained on.
@@ -243,6 +242,15 @@ def _check_schema(data: Any, problems: list[Problem]) -> None:
         problems.extend(_schema_problems(data))
 
 
+@functools.cache
+def _fit_problems(name: str, data: Any) -> tuple[Problem, ...]:
+    """Lists why a method does not fit what is declared about the table."""
+    from dpsynth.data.datasets import load_schema
+    from dpsynth.methods import fit_problems
+
+    return fit_problems(name, load_schema(data), generator_names())
+
+
 def parse_group(key: str, node: Any, problems: list[Problem]) -> Any:
     """Checks one group of `conf/` by itself; adds what is wrong to `problems` and then returns None."""
     module, name = SECTIONS[key]
@@ -267,7 +275,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             where = getattr(error, "full_key", None) or SUBJECT
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
-    plain = {"audit": {}, **{str(key): value for key, value in node.items()}}
+    plain = {"audit": {}, "sweep": {}, "tracking": {}, **{str(key): value for key, value in node.items()}}
     groups = {*SECTIONS, "generator"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)
@@ -276,6 +284,8 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     if sections["training"] is not None and sections["privacy"] is not None:
         problems.extend(sections["training"].ladder_problems(sections["privacy"]))
     name, generator = _generator(plain.get("generator"), problems, light)
+    if not problems:
+        problems.extend(_fit_problems(name, sections["data"]))
     if problems:
         raise InvalidInput(SUBJECT, problems)
     return RunConfig(**sections, generator_name=name, generator=generator, **vars(top))

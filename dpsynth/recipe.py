@@ -11,7 +11,7 @@ from typing import Any
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
-_OF_ITS_OWNER = ("dataset_ledger",)  # a path on the owner's machine, which changes no event
+_OF_ITS_OWNER = ("dataset", "dataset_ledger")  # where the owner adds up, which changes no event
 _FIX = "Read the release with the version that made it."
 _MOST_WEIGHTS = 2**28  # of a network, roughly: 1 GB
 _ROUNDS = ("rounds", "adaptive_rounds", "choices")

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments import audit_scores
-from experiments.audit_material import Material, again, gather, targets
-from experiments.audit_request import AuditRequest, checked, settings
-from experiments.command_line import run
+
+from . import audit_scores
+from .audit_material import Material, again, gather, targets
+from .audit_request import AuditRequest, checked, settings
+from .command_line import run
+from .run_audit import VERDICT
 
 if TYPE_CHECKING:
     from dpsynth.audit.types import AuditResult
@@ -43,7 +45,7 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
             raise InvalidInput("the white-box audit", [Problem("release", rule, "Choose audit=release.")])
         return audit_whitebox(material.plan, delta=material.claim.delta, config=config)
     if kind == "multirun":
-        from experiments.audit_game import play
+        from .audit_game import play
 
         return play(material.recipe, material.claim, config)
     from dpsynth.audit.release import audit_release
@@ -133,14 +135,12 @@ def job(node: DictConfig) -> int:
         material = gather(request)
         results, code = audit(request, material)
         _write(request, material, results, code)
-        tracker.metrics(metrics(results))
+        tracker.metrics({f"internal/{name}": value for name, value in metrics(results).items()})
         for result in results:
-            head = "audit" if len(results) == 1 else f"audit.{result.kind}"
+            head = "internal/audit" if len(results) == 1 else f"internal/audit.{result.kind}"
             tracker.params({f"{head}.{k}": v for k, v in result.params.items()})
             tracker.tags({f"{head}.verdict": result.verdict.value, f"{head}.reason": result.reason})
-        tracker.tags(
-            {"dpsynth.kind": "audit", "audit.verdict": worst_of(results), "audit.release": request.release}
-        )
+        tracker.tags({"dpsynth.kind": "audit", VERDICT: worst_of(results), "audit.release": request.release})
         tracker.artifacts(request.folder, "internal/audit")
     asked = kinds_of(request, material)
     files = {kind: v["scores"] for kind, v in asked.items() if v.get("scores")}

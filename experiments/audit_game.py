@@ -65,9 +65,11 @@ def fitter(schema: Schema, recipe: Recipe) -> Callable[[pd.DataFrame, int], pd.D
     def fit_sample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
         from dpsynth import pipeline
         from dpsynth.data.table import PrivateTable
+        from dpsynth.privacy.lifetime import Uncharged
 
+        game = Uncharged("a game of an audit, with tables of its own making")
         with tempfile.TemporaryDirectory() as folder:
-            run = pipeline.run(PrivateTable(table, schema), recipe, folder)
+            run = pipeline.run(PrivateTable(table, schema), recipe, folder, account=game)
         return run.release.synthetic
 
     return fit_sample

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InvalidInput, Problem
-from experiments import coins
-from experiments.audit_request import AuditRequest, knows_its_rows
-from experiments.real_rows import CONFIG, rows_of_run
+
+from . import coins
+from .audit_request import AuditRequest, knows_its_rows
+from .real_rows import CONFIG, rows_of_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,14 +133,18 @@ def again(request: AuditRequest, schema: Schema) -> Callable[[pd.DataFrame, int]
     from dpsynth import pipeline
     from dpsynth.config import parse
     from dpsynth.data.table import PrivateTable
-    from experiments.train import recipe_of
+    from dpsynth.privacy.lifetime import Uncharged
+
+    from .train import recipe_of
 
     path = Path(request.release).resolve().parent / CONFIG
     recipe = recipe_of(parse(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
+    game = Uncharged("a shadow run of an audit, whose release is internal and thrown away")
+
     def fit(table: pd.DataFrame, shadow: int) -> Release:
         with tempfile.TemporaryDirectory() as folder:
-            return pipeline.run(PrivateTable(table, schema), recipe, folder).release
+            return pipeline.run(PrivateTable(table, schema), recipe, folder, account=game).release
 
     return fit
 

@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments import audit_scores
-from experiments.real_rows import CONFIG
+
+from . import audit_scores
+from .real_rows import CONFIG
 
 KINDS = ("smoke", "whitebox", "release", "multirun", "full")
 

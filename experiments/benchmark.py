@@ -14,8 +14,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments import command_line
-from experiments.benchmarks import sequences, speed, utility
+
+from . import command_line
+from .benchmarks import sequences, speed, utility
 
 KEYS = ("suite", "rows", "tracking")
 # each has Settings, checked_rows and measure
@@ -57,7 +58,8 @@ def checked(node: DictConfig | dict[str, Any]) -> Request:
 def main(node: DictConfig) -> None:
     """Prints the table as it grows, and records it."""
     from dpsynth.tracking import track
-    from experiments.points import aligned
+
+    from .points import aligned
 
     request = checked(node)
     seen = "internal" if request.suite.name == "utility" else "public"

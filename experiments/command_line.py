@@ -15,9 +15,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from dpsynth.config import CONF, SUBJECT, RunConfig, parse
+from dpsynth.config import SUBJECT, RunConfig, parse
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
-from experiments.overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
+from dpsynth.places import CONF, as_typed_here
+
+from .overrides import CommandLine, check, choices_of, compose_point, folders_of, spell_out
 
 
 class JobFailed(DpsynthError):
@@ -57,7 +59,7 @@ def _help(args: Namespace, config_name: str) -> None:
     own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
     template = OmegaConf.create({"hydra": node.hydra}).hydra.help.template
     words = {"APP_CONFIG_GROUPS": f"{listed}\n", "CONFIG": OmegaConf.to_yaml(own)}
-    print(Template(template).safe_substitute(words))
+    print(as_typed_here(Template(template).safe_substitute(words)))
 
 
 def _stop(*_: Any) -> None:
@@ -85,7 +87,7 @@ def _register_plugins() -> None:
     known = Plugins.instance()
     for path in ("private_sweeper.PrivateSweeper", "ray_launcher.RayLauncher"):
         module, _, name = path.partition(".")
-        plugin = getattr(importlib.import_module(f"experiments.{module}"), name)
+        plugin = getattr(importlib.import_module(f".{module}", __package__), name)
         known.register(plugin)
         known.class_name_to_class[f"hydra_plugins.dpsynth.{name}"] = plugin
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments.command_line import run
-from experiments.real_rows import file_problems, find_real_rows
+
+from .command_line import run
+from .real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation
@@ -87,7 +88,8 @@ def evaluation_of(request: EvaluateRequest) -> Evaluation:
 def main(node: DictConfig) -> None:
     """Prints the figures and keeps them as JSON."""
     from dpsynth.report import names
-    from experiments.points import aligned
+
+    from .points import aligned
 
     request = checked(node)
     found = evaluation_of(request)

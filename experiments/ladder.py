@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from dpsynth import tracking
 from dpsynth.config import RunConfig
 from dpsynth.data.wording import up
-from experiments.points import FINISHED, Point
+
+from . import holdout
+from .points import FINISHED, Point
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation
@@ -41,6 +43,7 @@ def rung_points(
     for rung, release in zip(run.plan.rungs, run.rungs):
         place = rung.place(folder)
         shutil.copy(folder / "config.yaml", place.parent / "config.yaml")  # for whoever reports on it
+        holdout.copy(folder, place.parent)
         name = f"{config.generator_name} {release.claim} seed={config.seed} (rung)"
         tags = {"dpsynth.kind": "rung", "dp.claim": release.claim, "dp.unit": run.plan.guarantee.unit}
         child = dataclasses.replace(config.tracking, parent_run_id=tracker.run_id, run_name=None)

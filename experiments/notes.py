@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.points import FINISHED, Point, table
+from dpsynth.places import command
+
+from .points import FINISHED, Point, table
 
 NOTE = "mlflow.note.content"
 _SHOWN = 2  # frontiers: utility, then distance
@@ -55,7 +57,7 @@ def sweep_note(points: Sequence[Point], cost: str) -> str:
         parts.append(f"**Failed points: {len(failed)}{more}**\n\n{listed}")
     parts.append(
         "**Artifacts**: `internal/frontier/frontier.html` is the frontier to hover over, `runs.html` has one "
-        "line per run over what was swept; `python -m experiments.report sweep=FOLDER` adds the whole report "
+        f"line per run over what was swept; `{command('report sweep=FOLDER')}` adds the whole report "
         "as `internal/report`. All figures compare with real rows without paying for it: they are internal."
     )
     return "\n\n".join(parts)

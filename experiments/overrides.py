@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpsynth.config import CONF, SUBJECT
+from dpsynth.config import SUBJECT
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import CONF
 
 # More points than this are checked one axis at a time; each job checks itself again anyway.
 _MOST_POINTS_CHECKED = 200
+TYPED = "typed:"  # before a word that Hydra is not to parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +118,9 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
     `training=ladder privacy.epsilon=1,2,4,8` becomes `privacy.epsilon=8 training.ladder=[1,2,4]`, with and
     without -m; likewise for `privacy.max_epsilon`. Everything else stays as typed.
     """
+    arguments = [_as_text(word) for word in arguments]
     if "training=ladder" not in arguments:
-        return list(arguments)
+        return arguments
     spelled = []
     for word in arguments:
         key, _, values = word.partition("=")
@@ -126,6 +130,18 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
             spelled.append(f"training.ladder=[{','.join(rungs[:-1])}]")
         spelled.append(word)
     return spelled
+
+
+def _as_text(word: str) -> str:
+    """Carries conditions past Hydra, whose grammar takes few names and values as they are typed."""
+    key, mark, text = word.partition("=")
+    return f"{key}={TYPED}{quote(text, safe='')}" if key == "conditions" and mark else word
+
+
+def as_typed(value: Any) -> Any:
+    """Returns what was typed of a word that `spell_out` carried past Hydra."""
+    carried = isinstance(value, str) and value.startswith(TYPED)
+    return unquote(value.removeprefix(TYPED)) if carried else value
 
 
 def _check_group(axis: _Axis, folders: Sequence[Path], problems: list[Problem]) -> _Axis | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
-from experiments import command_line
+
+from . import command_line
 
 
 def text_of(config: RunConfig) -> str:
@@ -13,7 +14,8 @@ def text_of(config: RunConfig) -> str:
     from dpsynth import pipeline
     from dpsynth.data.datasets import load_schema
     from dpsynth.privacy.pricing import describe_plan
-    from experiments.train import label_of, recipe_of
+
+    from .train import label_of, recipe_of
 
     schema = load_schema(config.data)
     plan = pipeline.plan(schema, recipe_of(config))

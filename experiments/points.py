@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run_audit import HEADS, cells
+from .run_audit import HEADS, cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RESULT = "result.json"
+INTERNAL = "internal"  # in a sweep's folder: what its points share; all trials of a private selection
 EVIDENCE = "theory_and_evidence.png"
 FINISHED, FAILED = "FINISHED", "FAILED"
 _SHOWN = 2  # metrics printed at the end of a sweep: utility, then distance

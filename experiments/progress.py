@@ -81,11 +81,12 @@ class _Lines:
 
 
 @contextmanager
-def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool) -> Iterator[StepLog]:
+def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool, quiet: bool = False) -> Iterator[StepLog]:
     """Shows a bar for as long as the block lasts, where something is trained.
 
     Args:
       label: what stands before the bar.
+      quiet: show no bar: of trials nobody is to know how many there are.
       alone: no other job writes to the terminal, so the bar may move in place; else it comes line by line.
     """
     from tqdm import tqdm
@@ -101,7 +102,7 @@ def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool) -> Iterator[
     line = tqdm(
         total=steps,
         desc=label,
-        disable=not plan.request.trains,
+        disable=quiet or not plan.request.trains,
         file=None if in_place else _Lines(),
         bar_format=_BAR,
         **every,
@@ -110,4 +111,4 @@ def shown(label: str, tracker: Tracker, plan: Plan, *, alone: bool) -> Iterator[
         with line:
             yield StepLog(tracker, line, epsilon_after(plan))
     finally:
-        tracker.metric("seconds/pipeline", time.perf_counter() - start)
+        tracker.metric("internal/seconds/pipeline", time.perf_counter() - start)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.errors import InvalidInput, Problem
-from experiments import coins
+
+from . import coins, holdout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,8 @@ def find_real_rows(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Returns (train, holdout) rows: the given files', else those of the run that made the release.
 
-    A run leaves its configuration beside its release; the table is read and split again as it says. Returns
-    (None, None) where there are neither files nor a configuration.
+    A run leaves its configuration and its coins beside its release; the table is read and split again.
+    Returns (None, None) where there are neither files nor a configuration.
 
     Args:
       release: its folder.
@@ -71,7 +72,6 @@ def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
 
     from dpsynth.config import parse
     from dpsynth.data.datasets import load
-    from dpsynth.data.split import split
     from dpsynth.data.table import PrivateTable, unit_index
 
     config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -80,16 +80,14 @@ def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
         problem = Problem(str(path), "describes another table.", "Name the rows: train=FILE holdout=FILE.")
         raise InvalidInput(str(release), [problem])
     rows = PrivateTable(frame, found).reveal(reason)
-    train, holdout = split(rows, found, config.holdout_share, config.seed)
+    train, held = holdout.same_again(rows, found, config.holdout_share, path.parent)
     digest = coins.digest_of(release)
     if digest is None:
-        return RunRows(train=train, holdout=holdout)
+        return RunRows(train=train, holdout=held)
     plan, units = coins.read(digest, str(release)), unit_index(train, found)
     kept, _ = plan.split(train, units)
     inside, outside, strata = coins.targets(plan, train, found)
-    return RunRows(
-        train=kept.reset_index(drop=True), holdout=holdout, canaries=(inside, outside), strata=strata
-    )
+    return RunRows(train=kept.reset_index(drop=True), holdout=held, canaries=(inside, outside), strata=strata)
 
 
 def _revealed(file: str | None, schema: Schema, reason: str) -> pd.DataFrame | None:

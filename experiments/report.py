@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
-from experiments.command_line import run
-from experiments.points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
-from experiments.real_rows import file_problems, find_real_rows
+
+from .command_line import run
+from .points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
+from .real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,9 +165,10 @@ def _row(point: Point) -> dict[str, Any]:
 
 def _costs(folder: Path) -> dict[str, str]:
     """What publishing costs, by statement."""
-    from dpsynth.privacy.composition import read_ledger, sweep_cost
+    from dpsynth.privacy.composition import sweep_cost
+    from dpsynth.privacy.run_folder import ledgers_in
 
-    text = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))]).text()
+    text = sweep_cost(ledgers_in(folder)).text()
     parts = [line.rpartition(": ") for line in text.splitlines()]
     return {head or tail: tail.rstrip(".") for head, _, tail in parts}
 

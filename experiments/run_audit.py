@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpsynth.pipeline import Run
     from dpsynth.tracking import Tracker
 
+VERDICT, REASON = "internal/audit.verdict", "internal/audit.reason"  # tags
 _KEPT = {"eps_theory": "claimed", "eps_lo_best": "audited"}
 
 
@@ -47,10 +48,11 @@ def audit_run(
             config=config.audit,
         )
         _write(result, folder / "audit", theory_and_evidence(result))
-    tracker.metrics(result.metrics())
-    tracker.tags({"audit.verdict": result.verdict.value, "audit.reason": result.reason})
+    tracker.metrics({f"internal/{name}": value for name, value in result.metrics().items()})
+    tracker.tags({VERDICT: result.verdict.value, REASON: result.reason})
     known = config.flat()
-    tracker.params({f"audit.{k}": v for k, v in result.params.items() if f"audit.{k}" not in known})
+    found = {k: v for k, v in result.params.items() if f"audit.{k}" not in known}
+    tracker.params({f"internal/audit.{k}": v for k, v in found.items()})
     tracker.artifacts(folder / "audit", "internal/audit")
     return kept(result)
 
@@ -63,10 +65,10 @@ def conformance_alone(run: Run, tracker: Tracker) -> dict[str, Any]:
     from dpsynth.audit.conformance import check_training
 
     held = check_training(run.training, plan)
-    tracker.metrics({f"audit/{name}": value for name, value in held.figures.items()})
+    tracker.metrics({f"internal/audit/{name}": value for name, value in held.figures.items()})
     if not held.leaks:
         return {}
-    tracker.tags({"audit.verdict": "VIOLATION", "audit.reason": held.leaks[0].rule})
+    tracker.tags({VERDICT: "VIOLATION", REASON: held.leaks[0].rule})
     return {"verdict": "VIOLATION", "reason": held.leaks[0].rule}
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments import command_line
+
+from . import command_line
+from .overrides import as_typed
 
 KEYS = ("release", "num_rows", "seed", "conditions", "out")
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -29,6 +31,8 @@ class SampleRequest:
 
 def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
     """Checks the composed configuration before anything is loaded; one `InvalidInput` with every problem."""
+    from dpsynth.data.conditions import read_conditions
+
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     problems = [Problem(key, "Is not a known key.", nearest(key, KEYS)) for key in plain if key not in KEYS]
     release = Path(str(plain.get("release") or ""))
@@ -42,9 +46,10 @@ def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
         problems.append(Problem("num_rows", f"{num_rows!r} is not a number from 1 on.", fix))
     if not _is_whole(seed, least=0):
         problems.append(Problem("seed", f"{seed!r} is not a number from 0 on.", "Set seed=0."))
-    if not isinstance(conditions, Mapping):
-        fix = "Write 'conditions={COLUMN: VALUE}'."
-        problems.append(Problem("conditions", f"{conditions!r} names no columns.", fix))
+    try:
+        conditions = read_conditions(as_typed(conditions))
+    except InvalidInput as error:
+        problems += error.problems
     out = Path(str(plain.get("out") or ""))
     if not out.name.endswith(_ENDINGS):
         problems.append(Problem("out", f"{out.name!r} names no format.", f"End it in {', '.join(_ENDINGS)}."))

@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments.command_line import run
+
+from .command_line import run
 
 EXPORT = "export"
 

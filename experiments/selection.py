@@ -1,6 +1,7 @@
 """Private selection: trials are drawn, scored by a paid score, and the best one alone is released.
 
-Everything here but the chosen release is internal: the number of trials, their scores and their releases.
+Everything here but the chosen release and its configuration is internal, and stays in the sweep's folder
+`internal`: how many trials there were, which of them was chosen, their scores, figures and releases.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.config import RunConfig, parse
 from dpsynth.data.wording import up
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-from experiments.points import FINISHED, Point
+
+from . import holdout
+from .points import INTERNAL, Point
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from dpsynth.data.schema import Schema
     from dpsynth.privacy.release import Release
 
-TRIALS, SELECTED = "trials.json", "selected"
+TRIALS, SELECTED, _SCORE = "trials.json", "selected", "score.json"
 _ABOUT = "noisy sum over holdout rows of 1 - squared error of a model fitted on synthetic rows"
 
 
@@ -40,6 +42,7 @@ def draw_trials(
 
     Args:
       grid: overrides of each configuration.
+      folder: where trials run.
       composed: turns such overrides into a composed node.
     Raises:
       InvalidInput: a configuration has no privacy or nothing to be scored by.
@@ -47,7 +50,7 @@ def draw_trials(
     path, grid = Path(folder) / TRIALS, [list(words) for words in grid]
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["grid"] != grid:
+        if [_identity(words) for words in kept["grid"]] != [_identity(words) for words in grid]:
             raise DpsynthError(f"{path} was drawn for another grid. Restore it, or start a new sweep.")
     else:
         configs = [parse(composed(words)) for words in grid]
@@ -62,6 +65,11 @@ def draw_trials(
     return [[*grid[pick], f"sweep.trial={trial}"] for trial, pick in enumerate(kept["picks"])]
 
 
+def _identity(words: Sequence[str]) -> list[str]:
+    """Returns what a configuration computes: not where it is tracked, nor that it goes on."""
+    return [word for word in words if not word.startswith(("tracking.", "sweep.resume="))]
+
+
 def _trials(config: RunConfig) -> Any:
     from dpsynth.privacy.selection import Trials
 
@@ -74,8 +82,9 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     from dpsynth import pipeline
     from dpsynth.data.datasets import load_schema
     from dpsynth.privacy.records import event_from_dict, event_to_dict
-    from dpsynth.privacy.selection import selection_curve, selection_facts
-    from experiments.train import recipe_of
+    from dpsynth.privacy.selection import score_noise, selection_curve, selection_facts
+
+    from .train import recipe_of
 
     runs, problems = [], []
     for config in configs:
@@ -94,7 +103,8 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
             raise InvalidInput("sweep.selection=private", dict.fromkeys(problems))
         plan = pipeline.plan(schema, recipe_of(config))
         runs.append([event_to_dict(event.event) for event in plan.events])
-        runs.append([{"type": "gaussian", "noise_multiplier": score_noise(config)}])
+        noise = score_noise(config.privacy.total_epsilon, config.privacy.delta)
+        runs.append([{"type": "gaussian", "noise_multiplier": noise}])
     delta = max(config.privacy.delta for config in configs)
     unique = [json.loads(text) for text in dict.fromkeys(json.dumps(run) for run in runs)]
     trials = _trials(configs[0])
@@ -107,54 +117,49 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     }
 
 
-def score_noise(config: RunConfig) -> float:
-    """Noise multiplier of a trial's score: as much as one Gaussian event may have for the trial's budget.
+def score_once(
+    config: RunConfig, synthetic: pd.DataFrame, rows: Callable[[], pd.DataFrame], schema: Schema, folder: Path
+) -> float:
+    """Returns the noisy score of a trial; what it reads is paid for by the selection.
 
-    Holdout rows are in no trial's training table, so their budget is as large as the trial's own.
+    It is computed once, and kept: a trial that goes on has the score that it had, not another draw. How the
+    score is computed is fixed before `rows` is called.
+
+    Args:
+      rows: gives the holdout's rows. Private.
+      folder: of the trial.
     """
-    from dpsynth.privacy.calibration import gaussian_noise_multiplier
+    from threadpoolctl import threadpool_limits
 
-    noise = gaussian_noise_multiplier(config.privacy.total_epsilon, config.privacy.delta)
-    return math.ceil(noise * 1e4) / 1e4
-
-
-def private_score(config: RunConfig, synthetic: pd.DataFrame, holdout: pd.DataFrame, schema: Schema) -> float:
-    """Returns the noisy score of a trial; what it reads is paid for by the selection."""
+    from dpsynth.evaluation.frozen import FrozenScore
     from dpsynth.privacy.noise import make_entropy
-    from dpsynth.privacy.selection import noisy_score
+    from dpsynth.privacy.selection import noisy_score, score_noise
 
-    rows = row_scores(config, synthetic, holdout, schema)
-    entropy = make_entropy(config.privacy.noise, "cpu")
-    return noisy_score(rows, score_noise(config), entropy, max_rows=schema.unit.max_rows)
+    path, privacy = folder / _SCORE, config.privacy
+    if not path.exists():
+        with threadpool_limits(config.evaluation.num_threads):
+            score = FrozenScore.fit(synthetic, schema, config.evaluation, config.seed)
+            found = score(rows())
+        noise = score_noise(privacy.total_epsilon, privacy.delta)
+        entropy = make_entropy(privacy.noise, "cpu")
+        noisy = noisy_score(found, noise, entropy, max_rows=schema.unit.max_rows)
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(noisy), encoding="utf-8")
+        draft.replace(path)
+    return kept_score(folder)
 
 
-def row_scores(
-    config: RunConfig, synthetic: pd.DataFrame, holdout: pd.DataFrame, schema: Schema
-) -> np.ndarray:
-    """Scores each holdout row in [0, 1], by itself: a model fitted on synthetic rows predicts its target.
-
-    Classes: 1 - (1 - p)**2 with p the probability of the true class. Numbers: 1 - (error / range)**2, at
-    least 0. A table with no usable synthetic target scores 0.
-    """
-    import numpy as np
-
-    from dpsynth.evaluation.utility import make_task, predict_number, predict_probabilities
-
-    task = make_task(synthetic, holdout, schema, config.evaluation, config.seed)
-    truth = task.test_target
-    if not len(task.fit_target) or not len(truth):
-        return np.zeros(len(truth))
-    if task.classes is None:
-        width = max(float(np.ptp(task.fit_target)), 1e-12)
-        error = (predict_number(task, "boosting", config.seed) - truth) / width
-        return 1.0 - np.minimum(np.abs(error), 1.0) ** 2
-    chance = predict_probabilities(task, "boosting", config.seed)[np.arange(len(truth)), truth]
-    return 1.0 - (1.0 - chance) ** 2
+def kept_score(folder: Path) -> float | None:
+    """Returns the noisy score that a trial has; None where it came to none."""
+    path = folder / _SCORE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str]:
     """Releases the best trial with the claim of the choice, and takes the other trials' releases away.
 
+    A trial counts if it came to a score, whatever became of the unpaid figures after it. Beside the release
+    stands its configuration as a point of the grid: nothing says which trial it was.
     Edge cases: no trials were drawn, or all failed -> nothing is released, which costs the same.
     Raises:
       DpsynthError: trials are missing; choosing among those that are there would be another mechanism.
@@ -163,22 +168,33 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
     from dpsynth.privacy.selection import certified
 
     place = folder / SELECTED / "release"
-    kept = json.loads((folder / TRIALS).read_text(encoding="utf-8"))
+    kept = json.loads((folder / INTERNAL / TRIALS).read_text(encoding="utf-8"))
     claim = f"epsilon={up(kept['selection']['epsilon'])}, delta={up(kept['selection']['delta'])}"
     if not place.exists():
         if len(points) < len(kept["picks"]):
             raise DpsynthError(
                 f"Trials are missing. Go on with sweep.resume={folder}; nothing is chosen before."
             )
-        scored = [point for point in points if point.status == FINISHED and point.score is not None]
+        scored = [point for point in points if point.score is not None]
         if not scored:
-            return None, f"Nothing was chosen: no trial finished. This cost {claim}."
+            return None, f"Nothing was chosen. This cost {claim}."
         best = max(scored, key=lambda point: point.score)
         place.parent.mkdir(exist_ok=True)
-        shutil.copy(Path(best.release).with_name("config.yaml"), place.with_name("config.yaml"))
+        trial = Path(best.release).parent
+        place.with_name("config.yaml").write_text(_of_the_grid(trial / "config.yaml"), encoding="utf-8")
+        holdout.copy(trial, place.parent)
         certified(Release.load(best.release), kept["selection"]).save_whole(place)
     for point in points:
         if point.release:
             shutil.rmtree(point.release, ignore_errors=True)
     release = Release.load(place)
     return release, f"The best of a random number of trials, chosen by a private score: {claim}.\n{place}"
+
+
+def _of_the_grid(path: Path) -> str:
+    """Returns a trial's configuration without what tells it from other trials of the same."""
+    import yaml
+
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = {key: value for key, value in settings.items() if key not in ("sweep", "tracking")}
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

@@ -16,12 +16,14 @@ from omegaconf import OmegaConf
 from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
-from experiments.command_line import JobFailed
-from experiments.notes import NOTE, sweep_note
-from experiments.overrides import CommandLine
-from experiments.points import (
+
+from .command_line import JobFailed
+from .notes import NOTE, sweep_note
+from .overrides import CommandLine
+from .points import (
     EVIDENCE,
     FINISHED,
+    INTERNAL,
     RESULT,
     Point,
     aligned,
@@ -33,8 +35,12 @@ from experiments.points import (
     summary_text,
     table,
 )
-from experiments.run_audit import sentence
+from .run_audit import sentence
 
+SEARCHED = (
+    "A search chose these settings after looking at figures of earlier ones on private rows, which nothing "
+    "paid for. No epsilon covers that choice."
+)
 _AXES = 4  # figures among the parallel coordinates
 _MARK = "point.txt"  # holds the digest of the point that works in a folder
 
@@ -52,7 +58,8 @@ def place(config: RunConfig) -> tuple[Path, Point | None]:
     a sweep and its resumption. A point that was begun goes on in its own folder, where its ledger is.
     """
     if config.sweep.resume is not None:
-        for mark in sorted(Path(config.sweep.resume).glob(f"*/{_MARK}")):
+        resumed = Path(config.sweep.resume) / (INTERNAL if config.sweep.trial is not None else "")
+        for mark in sorted(resumed.glob(f"*/{_MARK}")):
             if mark.read_text(encoding="utf-8").strip() == config.mark:
                 result = mark.parent / RESULT
                 point = Point.load(result) if result.exists() else None
@@ -73,8 +80,13 @@ def runs_beside_others() -> bool:
 
 
 def shared_folder(folder: Path) -> Path:
-    """Returns where the points of a sweep keep what they share: figures on the real rows alone. Internal."""
-    return (folder.parent if HydraConfig.get().mode == RunMode.MULTIRUN else folder) / "internal"
+    """Returns where the points of a sweep keep what they share: who is held out, figures on real rows alone.
+
+    Internal. The trials of a private selection are in that folder themselves.
+    """
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return folder / INTERNAL
+    return folder.parent if folder.parent.name == INTERNAL else folder.parent / INTERNAL
 
 
 def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
@@ -106,24 +118,35 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     tracker.table(shown.reset_index(drop=True), "internal/frontier/table.json")
 
 
-def _cost(folder: Path, tracker: tracking.Tracker) -> str:
-    """States what the sweep costs as a whole, from every ledger in it, finished or not."""
-    from dpsynth.privacy.composition import read_ledger, sweep_cost
+def search_tags(hydra: Any) -> dict[str, str]:
+    """Returns the tag of runs whose settings follow from earlier ones' figures, as with Optuna; else none."""
+    sweeper = str(OmegaConf.select(hydra, "sweeper._target_"))
+    return {} if sweeper.endswith(("BasicSweeper", "PrivateSweeper")) else {"dp.search": SEARCHED}
 
-    cost = sweep_cost([read_ledger(path) for path in sorted(folder.glob("*/ledger.jsonl"))])
+
+def _cost(folder: Path, tracker: tracking.Tracker, searched: bool) -> str:
+    """States what the sweep costs as a whole, from every ledger in it; a search has no cost that is known."""
+    if searched:
+        tracker.text(SEARCHED, "cost.txt")
+        return SEARCHED
+    from dpsynth.privacy.composition import sweep_cost
+    from dpsynth.privacy.run_folder import ledgers_in
+
+    cost = sweep_cost(ledgers_in(folder))
     stated = {"one": cost.one, "all": cost.all, "best": cost.best}
     tracker.metrics({f"privacy/sweep_{key}": value for key, value in stated.items() if math.isfinite(value)})
     tracker.text(cost.text(), "cost.txt")
     return cost.text()
 
 
-def _say(points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker) -> None:
+def _say(
+    points: Sequence[Point], config: RunConfig, folder: Path, tracker: tracking.Tracker, *, searched: bool
+) -> None:
     """Ends a sweep on the terminal: the table, the releases, what failed, how to see more."""
     parts, cost = [summary_text(points)], ""
     with _reported("The sweep's cost could not be computed"):
-        if config.sweep.selection == "none":
-            cost = _cost(folder, tracker)
-            parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
+        cost = _cost(folder, tracker, searched)
+        parts.append(f"What this sweep costs in privacy:\n{indented(cost)}")
     tracker.tags({NOTE: sweep_note(points, cost)})
     parts.append(f"Everything of this sweep: {near(folder)}")
     if tracker.run_id:
@@ -152,10 +175,14 @@ def around(command: CommandLine) -> Iterator[list[str]]:
     store = config.tracking.absolute()
     name = f"sweep of {command.num_points} points"
     with tracking.track(config.tracking, name, {"dpsynth.kind": "sweep", "sweep.folder": folder}) as tracker:
+        tracker.tags(search_tags(command.hydra))
         tracker.params({"command": " ".join(command.arguments), "points": command.num_points})
-        extra = [f"hydra.sweep.dir={quoted(str(folder))}"]
-        if config.sweep.selection == "private":
+        private = config.sweep.selection == "private"
+        jobs = folder / INTERNAL if private else folder
+        extra = [f"hydra.sweep.dir={quoted(str(jobs))}"]
+        if private:
             extra.append("hydra/sweeper=private")
+            print("Trials run. How many there are stays secret, so nothing of them is shown.", flush=True)
         extra += _search_settings(command)
         if tracker.run_id:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
@@ -165,16 +192,17 @@ def around(command: CommandLine) -> Iterator[list[str]]:
         except JobFailed as error:  # some points failed, and are marked so; the sweep itself went through
             failure = error
         finally:
-            points = collect(folder)
-            if config.sweep.selection == "private":
+            points = collect(jobs)
+            if private:
                 with _reported("Nothing was chosen"):
                     _select(tracker, folder, points)
-            if points:
+            elif points:
                 with _reported("The frontier could not be drawn"):
                     record_frontier(tracker, folder, points)
                 with _reported("The summary could not be made"):
-                    _say(points, config, folder, tracker)
-        tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
+                    _say(points, config, folder, tracker, searched=bool(search_tags(command.hydra)))
+        if not private:
+            tracker.tags({"sweep.failed_points": sum(point.status != FINISHED for point in points)})
     if failure is not None:
         raise failure
 
@@ -192,15 +220,19 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
-    """Releases the best trial, and records it with the sweep."""
-    from experiments.selection import SELECTED, conclude
+    """Releases the best trial, and records it with the sweep; figures of trials stay in their folder."""
+    from .selection import SELECTED, conclude
 
     release, said = conclude(folder, points)
     if release is not None:
         tracker.tags({"dp.claim": release.claim})
         tracker.artifacts(folder / SELECTED / "release", "release")
+        tracker.register(folder / SELECTED / "release")
+    if points:
+        with _reported("The frontier of the trials could not be drawn"):
+            record_frontier(tracking.Tracker(), folder / INTERNAL, points)
     tracker.text(said, "selection.txt")
-    print(f"\n{said}", flush=True)
+    print(f"\n{said}\nInternal, all of the trials: {near(folder / INTERNAL)}\n", flush=True)
 
 
 @contextlib.contextmanager

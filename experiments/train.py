@@ -1,7 +1,7 @@
 """Trains one generator per point and says what its privacy bought: `python -m experiments.train --help`.
 
 One job: read the table, set the holdout aside, run the pipeline on the rest, evaluate, record. The claim
-covers the rows that are left after the holdout; figures on the holdout are internal.
+covers the whole table: who is set aside is decided by secret coins. Figures on the holdout are internal.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
 from dpsynth.data.wording import up
 from dpsynth.errors import described
-from experiments import command_line, sweep
-from experiments.coins import flip
-from experiments.ladder import rung_points
-from experiments.lifetime import charge_table
-from experiments.points import FAILED, FINISHED, Point
-from experiments.run_audit import audit_run, refuse_violation
+
+from . import command_line, sweep
+from .coins import flip
+from .ladder import rung_points
+from .lifetime import account_of
+from .points import FAILED, FINISHED, Point
+from .run_audit import audit_run, refuse_violation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
     from dpsynth.evaluation.types import Evaluation
     from dpsynth.pipeline import Plan, Recipe, Run
+    from dpsynth.privacy.lifetime import Account
     from dpsynth.privacy.release import Release
     from dpsynth.tracking import Tracker
 
@@ -95,15 +99,15 @@ def plain_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _record(
-    tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path, *, trial: bool = False
-) -> None:
+def _record(tracker: Tracker, release: Release, evaluation: Evaluation, folder: Path) -> None:
     """Logs what came out; the names say what may leave."""
-    tracker.metrics({f"seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()})
+    tracker.metrics(
+        {f"internal/seconds/evaluate_{stage}": seconds for stage, seconds in evaluation.seconds.items()}
+    )
     tracker.metric("released/rows", len(release.synthetic))
-    tracker.metric("system/peak_memory_mb", peak_memory_mb())
+    tracker.metric("internal/system/peak_memory_mb", peak_memory_mb())
     if "torch" in sys.modules:
-        tracker.metric("system/threads", sys.modules["torch"].get_num_threads())
+        tracker.metric("internal/system/threads", sys.modules["torch"].get_num_threads())
     for metric in evaluation.metrics:
         ends = {"": metric.value, "_lower": metric.lower, "_upper": metric.upper}
         known = {
@@ -112,30 +116,41 @@ def _record(
         tracker.metrics(
             {f"{metric.visibility}/{metric.name}{suffix}": value for suffix, value in known.items()}
         )
-    if not trial:  # of trials only the best is released, at the end of the sweep
-        tracker.artifacts(folder / "release", "release")
-        tracker.register(folder / "release")
+    tracker.artifacts(folder / "release", "release")
+    tracker.register(folder / "release")
     tracker.text(json.dumps(evaluation.to_dict(), indent=1), "internal/evaluation.json")
 
 
 def _fit(
-    config: RunConfig, plan: Plan, train: PrivateTable, folder: Path, tracker: Tracker, coins: str | None
+    config: RunConfig,
+    plan: Plan,
+    train: PrivateTable,
+    account: Account,
+    folder: Path,
+    tracker: Tracker,
+    coins: str | None,
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
-    from experiments.progress import shown
 
-    with shown(label_of(config), tracker, plan, alone=not sweep.runs_beside_others()) as on_step:
-        return pipeline.run(train, recipe_of(config), folder, on_step=on_step, canaries=coins)
+    from .progress import shown
+
+    how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
+    with shown(label_of(config), tracker, plan, **how) as on_step:
+        return pipeline.run(
+            train, recipe_of(config), folder, on_step=on_step, canaries=coins, account=account
+        )
 
 
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     """Does one job; the result is also in the folder and in the tracker."""
     from dpsynth import pipeline
     from dpsynth.data.datasets import load, load_schema
-    from dpsynth.data.split import split
     from dpsynth.data.table import PrivateTable
+    from dpsynth.data.units import units_of
     from dpsynth.evaluation.metrics import evaluate
+
+    from .holdout import set_aside
 
     text = plain_yaml(config)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -147,15 +162,17 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     tracker.text(plan.table(), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
-        tracker.dataset(config.data.name, PrivateTable(frame, schema))
-        rows, held = split(frame, schema, config.holdout_share, config.seed)
+        whole = PrivateTable(frame, schema)
+        tracker.dataset(config.data.name, whole)
+        shared = sweep.shared_folder(folder)
+        rows, held = set_aside(frame, schema, config.holdout_share, folder, shared)
         flipped = flip(rows, schema, config.canary_share, folder, constructed=config.canary_constructed)
         train, holdout = PrivateTable(flipped.trained, schema), PrivateTable(held, schema)
         real = train if flipped.real is flipped.trained else PrivateTable(flipped.real, schema)
-    spent = charge_table(config, plan, frame, schema, folder)
-    if math.isfinite(spent.epsilon):
-        tracker.metric("privacy/table_epsilon", spent.epsilon)
-    run = _fit(config, plan, train, folder, tracker, flipped.digest)
+    run = _fit(config, plan, train, account_of(config, whole, folder), folder, tracker, flipped.digest)
+    if math.isfinite(run.spent.epsilon):
+        tracker.metric("privacy/table_epsilon", run.spent.epsilon)
+    score = _score(config, run, holdout, folder)
 
     def evaluated(release: Release) -> Evaluation:
         return evaluate(
@@ -165,19 +182,19 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
             schema,
             config.evaluation,
             config.seed,
-            cache=sweep.shared_folder(folder),
+            cache=shared,
         )
 
     with tracker.timed("evaluate"):
         evaluation = evaluated(run.release)
     tracker.tags({"dp.claim": run.release.claim, "dp.unit": run.plan.guarantee.unit})
-    tracker.metrics({f"seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
-    _record(tracker, run.release, evaluation, folder, trial=config.sweep.trial is not None)
+    tracker.metrics({f"internal/seconds/{stage}": seconds for stage, seconds in run.seconds.items()})
+    _record(tracker, run.release, evaluation, folder)
     audit = audit_run(config, run, train, folder, tracker)
-    if schema.sequence is not None:
+    if units_of(schema).ordered:
         _draw_sequences(tracker, run.release.synthetic, train, folder)
-    shared = {"who": _who(config), "evaluated": evaluated, "record": _record}
-    rungs = rung_points(config, run, folder, tracker, **shared)
+    how = {"who": _who(config), "evaluated": evaluated, "record": _record}
+    rungs = rung_points(config, run, folder, tracker, **how)
     point = Point(
         **_who(config),
         status=FINISHED,
@@ -187,8 +204,8 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
         audit=audit,
         release=str(folder / "release"),
         run_id=tracker.run_id,
-        spent=spent.text(),
-        score=_score(config, run, holdout),
+        spent=run.spent.text(),
+        score=score,
         rungs=[vars(rung) for rung in rungs],
     )
     if rungs:
@@ -196,14 +213,16 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     return point
 
 
-def _score(config: RunConfig, run: Run, holdout: PrivateTable) -> float | None:
+def _score(config: RunConfig, run: Run, holdout: PrivateTable, folder: Path) -> float | None:
     """Returns the noisy score of a trial of a private selection; None for other runs."""
     if config.sweep.trial is None:
         return None
-    from experiments.selection import private_score
+    from .selection import score_once
 
-    rows = holdout.reveal("noisy score of a trial, paid for by the selection")
-    return private_score(config, run.release.synthetic, rows, holdout.schema)
+    def rows() -> pd.DataFrame:
+        return holdout.reveal("noisy score of a trial, paid for by the selection")
+
+    return score_once(config, run.release.synthetic, rows, holdout.schema, folder)
 
 
 def _draw_sequences(tracker: Tracker, synthetic: pd.DataFrame, train: PrivateTable, folder: Path) -> None:
@@ -241,19 +260,28 @@ def job(node: DictConfig) -> float:
     from dpsynth import tracking
     from dpsynth.evaluation.types import Evaluation
 
+    from .selection import kept_score
+
     config = parse(node)
+    trial = config.sweep.trial is not None
+    if trial:  # how many trials there are is secret: they leave no run behind, and print nothing
+        config = replace(config, tracking=replace(config.tracking, name="none"))
     folder, point = sweep.place(config)
     if point is None:
         tags = {"dp.claim": claim_of(config), "dpsynth.kind": "run", "dpsynth.digest": config.digest}
+        if config.tracking.parent_run_id:
+            tags |= sweep.search_tags(HydraConfig.get())
         try:
             with tracking.track(config.tracking, name_of(config), tags, watch=True) as tracker:
                 point = _run(config, folder, tracker)
         except Exception as error:
             failed = Point(**_who(config), status=FAILED, claim=claim_of(config), error=described(error))
+            if trial:  # the choice is among scores, whatever became of unpaid figures
+                failed = replace(failed, score=kept_score(folder), release=str(folder / "release"))
             failed.dump(folder)
             raise
         point.dump(folder)
-    if not config.tracking.parent_run_id:
+    if not config.tracking.parent_run_id and not trial:
         print(sweep.finished_text(point))
     refuse_violation(point.audit, point.release)
     return utility_of(Evaluation.from_dict(point.evaluation))

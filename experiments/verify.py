@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dpsynth.errors import InvalidInput, Problem, nearest
-from experiments import command_line
+
+from . import command_line
 
 
 def checked(node: DictConfig | dict[str, Any]) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dpsynth.audit.conformance import check_noise
 from dpsynth.audit.types import Leak
+from dpsynth.data.schema import Boolean, Schema
 
 if TYPE_CHECKING:
     from dpsynth.privacy.noise import Entropy
@@ -53,8 +54,8 @@ def purchase_noise(
 
     found = [e for e in events if e["stage"] in _BY_COUNTS and e["event"]["type"] == "gaussian"]
     stddev = {event["name"]: event["noise_multiplier"] * event["sensitivity"] for event in found}
-    plan = SimpleNamespace(event=lambda name: SimpleNamespace(noise_stddev=stddev[name]))
-    table = SimpleNamespace(schema=None, read=lambda receipt: None)
+    plan = SimpleNamespace(event=lambda name: SimpleNamespace(noise_stddev=stddev[name], sensitivity=1.0))
+    table = SimpleNamespace(schema=Schema(columns=(Boolean(name="made_up"),)), read=lambda receipt: None)
     shop = Shop(table, plan, _FreeLedger(), entropy or make_entropy("aes"), Answers())
     limits, leaks = {}, []
     for name, planned in stddev.items():

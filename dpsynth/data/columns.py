@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
+from dpsynth.data.dtype_limits import dtype_problems
 from dpsynth.errors import Problem
 
 MAX_VALUES = 1000
@@ -54,6 +55,8 @@ class Column:
             yield self._problem(f"nullable={self.nullable!r} is not a boolean.", "Write true or false.")
         if self.dtype is not None and not isinstance(self.dtype, str):
             yield self._problem(f"dtype={self.dtype!r} is not text.", "Write a pandas dtype such as int64.")
+        elif self.dtype is not None:
+            yield from dtype_problems(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the declaration as JSON-able values, without the keys that hold their default."""

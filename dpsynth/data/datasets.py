@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import CONF, command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.data.schema import Schema
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "conf" / "data"
+SCHEMAS = CONF / "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def load_schema(config: DataConfig) -> Schema:
     if config.path is not None and not Path(config.path).is_file():
         problems.append(Problem("data.path", f"No file {config.path!r}.", "Correct data.path."))
     if config.schema is None:
-        fix = "Draft one: python -m experiments.schema data.path=FILE out=schema.yaml."
+        fix = f"Draft one: {command('schema data.path=FILE out=schema.yaml')}."
         problems.append(Problem("data.schema", "Is not given.", fix))
     schema = None
     if config.schema is not None:

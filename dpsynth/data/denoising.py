@@ -35,7 +35,7 @@ def observed(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
         counts, cells = _coarse_crossed(statistics, name)
         seen.append((replace(crossed, counts=counts), cells * crossed.noise_stddev**2))
     for marginal in statistics.marginals:
-        if len(marginal.columns) in (2, 3):
+        if marginal.partition is not None or len(marginal.columns) in (2, 3):
             seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
     return seen
 
@@ -62,7 +62,8 @@ def denoised(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
         )
         expected = _independent(rows, columns)
         coarse = pairs.get(_plain(marginal))
-        if coarse is not None and not marginal.columns[0].startswith(GROUPS):
+        known = coarse is not None and marginal.columns[2:] in ((), coarse.columns[2:])
+        if known and not marginal.columns[0].startswith(GROUPS):
             expected = _spread(statistics, marginal, coarse, rows, columns)
         clean, variance = _shrink(counts - expected, expected.sum((0, 1)), marginal.noise_stddev)
         shape = marginal.counts.shape
@@ -150,9 +151,13 @@ def _independent(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def _spread(
     statistics: Statistics, marginal: Marginal, coarse: Marginal, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """A denoised histogram over groups of cells, spread over the cells by the columns' own histograms."""
+    """A denoised histogram over groups of cells, spread over the cells by the columns' own histograms.
+
+    Edge cases: strata that only the coarse histogram has are added up.
+    """
     first, second = (statistics.axis(GROUPS + name)[1] for name in marginal.columns[:2])
     counts = np.maximum(coarse.counts if coarse.counts.ndim == 3 else coarse.counts[..., None], 0.0)
+    counts = counts if marginal.counts.ndim == 3 else counts.sum(2, keepdims=True)
     shares = []
     for one, codes in ((rows, first), (columns, second)):
         shares.append(one / np.maximum(_sum_rows(one, codes)[codes], 1e-9))

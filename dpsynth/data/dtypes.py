@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from dpsynth.data.dtype_limits import dtype_range
 from dpsynth.data.origins import NOTHING, Origin, moment_dtype
 from dpsynth.data.schema import (
     Boolean,
@@ -126,13 +127,6 @@ def _held(series: pd.Series, dtype: str) -> pd.Series:
     if dtype.lower().startswith("float") and np.isinf(cast.to_numpy(dtype=np.float64, na_value=np.nan)).any():
         raise ValueError("a number is out of the dtype's range")
     return cast
-
-
-def dtype_range(dtype: str) -> tuple[float, float]:
-    """Returns the least and the largest number of a numeric dtype; exact for whole numbers."""
-    name = dtype.lower()
-    limits = np.finfo(name) if name.startswith("float") else np.iinfo(name)
-    return (limits.min, limits.max) if name.startswith("float") else (int(limits.min), int(limits.max))
 
 
 def restore_frame(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -6,6 +6,7 @@ is what stays in memory; models expand it per batch.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from dpsynth.data.conditions import encoded_conditions
 from dpsynth.data.dtypes import restore, value_type
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
+from dpsynth.data.partition import Codes
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.data.unit_encoder import OfRows
+from dpsynth.data.units import EntityUnits
+from dpsynth.errors import InvalidInput, Problem
 
 Representation = Literal["bins", "modes"]
 OTHER = "(other)"  # what texts outside a bought list come back as, unless the schema says otherwise
@@ -57,6 +62,15 @@ class Layout:
         places = ((s.column, s.kind) for s in self.segments)
         return list(places).index((column, "onehot"))
 
+    def codes(self, packed: np.ndarray) -> Codes:
+        """Tells the coarse cells of packed rows by column."""
+
+        @functools.cache
+        def codes(column: str) -> np.ndarray:
+            return packed[:, self.onehot(column)].astype(np.int64)
+
+        return codes
+
 
 class BinCodec:
     """One one-hot over the coarse cells; decoding draws a fine cell in its group, then a value in that."""
@@ -77,6 +91,15 @@ class BinCodec:
 
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series)[:, None]
+
+    def ask(self, series: pd.Series) -> np.ndarray:
+        """Encodes what rows are asked to have; values that were not bought are refused, not made others."""
+        listed = (*(self.cells.values or ()), stand_in(self.cells) if self.cells.other else None)
+        if self.cells.other and not series.dropna().isin(listed).all():
+            raise InvalidInput(
+                "the conditions", [Problem(self.cells.column.name, "has no such value.", "Choose another.")]
+            )
+        return self.encode(series)
 
     def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
         codes = packed[:, 0].astype(np.int64)
@@ -142,6 +165,8 @@ class _Modal:
         alpha[absent], mode[absent] = 0.0, len(self.modes.means)
         return np.column_stack([np.clip(alpha, -_REACH, _REACH), mode])
 
+    ask = encode
+
     def decode(self, packed: np.ndarray, random: np.random.Generator) -> pd.Series:
         mode = packed[:, 1].astype(np.int64)
         absent = mode >= len(self.modes.means)
@@ -159,10 +184,12 @@ class _Modal:
         return from_axis(self.cells.column, places)
 
 
-class TableEncoder:
+class TableEncoder(OfRows):
     """Encodes and decodes tables of one schema.
 
     Formal guarantee: a row's code is a function of that row, the schema and bought statistics.
+    Edge cases: rows of one entity are packed beside each other, in the order of the table; places without a
+    row are NaN.
 
     Args:
       representation: `bins` gives each column one one-hot over `statistics.domain`; `modes` gives numbers
@@ -170,8 +197,6 @@ class TableEncoder:
       modes: fitted before, from `to_dict`; None fits them to the bought fine histograms.
       declared: the statistics were declared, not bought; they are stored with the encoder.
     """
-
-    resolution = 1  # `count` answers in whole rows
 
     def __init__(
         self,
@@ -182,7 +207,8 @@ class TableEncoder:
         modes: Mapping[str, Modes] | None = None,
         declared: bool = False,
     ):
-        self.schema, self.statistics, self.representation = schema, statistics, representation
+        super().__init__(schema)
+        self.statistics, self.representation = statistics, representation
         self._declared = declared
         self.codecs: dict[str, BinCodec | _Modal] = {}
         for cells in statistics.domain.cells:
@@ -203,10 +229,16 @@ class TableEncoder:
     @property
     def rows_per_unit(self) -> int | None:
         """Rows that a packed unit has places for; None where the row is the unit."""
-        return None if self.schema.unit.column is None else self.schema.unit.max_rows
+        return self.units.max_rows if isinstance(self.units, EntityUnits) else None
 
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
-        """Packs rows, float32 [row, packed]."""
+        """Packs units, float32 [row, packed]; [unit, row, packed] where a unit has several rows."""
+        packed = self._encode_rows(frame)
+        if self.rows_per_unit is None:
+            return packed
+        return pack_units(packed, self.units.owners(frame), self.rows_per_unit)
+
+    def _encode_rows(self, frame: pd.DataFrame) -> np.ndarray:
         packed, start = np.empty((len(frame), self.layout.packed_width), dtype=np.float32), 0
         for name, codec in self.codecs.items():
             packed[:, start : start + len(codec.parts)] = codec.encode(frame[name])
@@ -239,18 +271,21 @@ class TableEncoder:
 
     def shape(self, question: Question) -> tuple[int, ...]:
         """Cells of each axis of the answer to a question; public."""
-        return tuple(int(self.statistics.axis(name)[1].max()) + 1 for name in question.columns)
+        return self.statistics.shape(question)
 
     def count(self, question: Question, packed: np.ndarray) -> np.ndarray:
         """Answers exactly: rows per joint cell, int64; private until noise is added.
 
         Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
         """
-        shape, flat = self.shape(question), np.zeros(len(packed), dtype=np.int64)
-        for name, size in zip(question.columns, shape):
-            column, code = self.statistics.axis(name)
-            flat = flat * size + code[packed[:, self.layout.onehot(column)].astype(np.int64)]
-        return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
+        rows, shape = self.rows(packed), self.shape(question)
+        places = self.statistics.places(question, self.layout.codes(rows), len(rows))
+        return np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+
+    @staticmethod
+    def rows(packed: np.ndarray) -> np.ndarray:
+        """All rows of packed units, [row, packed]."""
+        return packed[~np.isnan(packed[:, :, 0])] if packed.ndim == 3 else packed
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
         """Packed index of each condition's one-hot segment -> the code that it asks for.
@@ -258,7 +293,7 @@ class TableEncoder:
         Raises:
           InvalidInput: unknown columns, or values that a column cannot take.
         """
-        encode = {name: codec.encode for name, codec in self.codecs.items()}
+        encode = {name: codec.ask for name, codec in self.codecs.items()}
         rows = encoded_conditions(conditions, self.schema, encode, kind="a generated column")
         return {self.layout.onehot(name): int(row[0, -1]) for name, row in rows.items()}
 
@@ -286,16 +321,17 @@ def _fit(cells: Cells, mass: np.ndarray) -> Modes:
     return fit_modes((cells.edges[:-1] + cells.edges[1:]) / 2, mass[: cells.num_present])
 
 
-def pack_units(packed: np.ndarray, units: pd.Series, max_rows: int) -> np.ndarray:
+def pack_units(packed: np.ndarray, owners: np.ndarray, max_rows: int) -> np.ndarray:
     """Gathers rows by unit, float32 [unit, row, packed]; places without a row are NaN.
 
     Edge cases: rows keep their order; rows of a unit beyond `max_rows` are left out (the table's cap is
-    enforced before). Rows without a unit are left out.
+    enforced before).
+
+    Args:
+      owners: number of the unit of each row, [row].
     """
-    owner, _ = pd.factorize(units)
-    order = np.argsort(owner, kind="stable")
-    order = order[owner[order] >= 0]
-    owner = owner[order]
+    order = np.argsort(owners, kind="stable")
+    owner = owners[order]
     starts = np.searchsorted(owner, np.arange(owner[-1] + 1 if len(owner) else 0))
     rank = np.arange(len(owner)) - starts[owner]
     kept = rank < max_rows

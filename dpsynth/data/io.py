@@ -21,10 +21,11 @@ from dpsynth.data.files import (
     refusing,
     separator_of,
 )
+from dpsynth.data.fingerprint import marked
 from dpsynth.data.origins import arrow_origin
 from dpsynth.data.schema import Datetime, Schema
-from dpsynth.data.sequence_rows import sequence_problems
-from dpsynth.data.table import capped, name_problems
+from dpsynth.data.table import name_problems
+from dpsynth.data.units import units_of
 from dpsynth.data.validation import check_column
 from dpsynth.errors import InvalidInput, Problem
 
@@ -67,11 +68,10 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
         values[name], problems = done.values, [*problems, *done.problems]
     checked = pd.DataFrame(values)
     checked = checked[[name for name in raw.names if name in values]] if not problems else checked
-    if not problems and schema.sequence is not None:
-        problems = sequence_problems(capped(checked, schema), schema)
+    problems = problems or units_of(schema).problems(checked)
     if problems:
         raise InvalidInput(subject, problems)
-    return checked
+    return marked(checked, raw.frame)
 
 
 def read_dtypes(path: str | Path) -> dict[str, str]:
@@ -106,7 +106,8 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = N
       path: its ending says the format: .csv, .tsv (also with .gz) or .parquet.
       schema: gives the format of dates and the text of missing values in text files.
     """
-    path = Path(path)
+    frame, path = frame.copy(deep=False), Path(path)
+    frame.attrs = {}
     if is_parquet(path):
         frame.to_parquet(path, index=False)
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from dpsynth.data.columns import (
     plain,
 )
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import command
 
 __all__ = [
     "Boolean",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 VERSION = 1
+_INNER = re.compile(r"^@(start|gap|length|step)$|@(missing|midpoint|half_range|\+\d+)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +184,12 @@ def _problems(schema: Schema) -> Iterator[Problem]:
         yield Problem("version", f"Expected {VERSION}, got {schema.version!r}.", "Redraft the schema.")
     names = [column.name for column in schema.columns]
     if not names:
-        yield Problem(
-            "columns", "No column is declared.", "Draft a schema with python -m experiments.schema."
-        )
+        yield Problem("columns", "No column is declared.", f"Draft a schema with {command('schema')}.")
     for column in schema.columns:
         if not isinstance(column.name, str) or not column.name:
             yield Problem("columns", f"name={column.name!r} is not text.", "Quote it.")
+        elif "\0" in column.name:
+            yield Problem("columns", f"name={column.name!r} holds a NUL character.", "Rename it.")
         yield from column.problems()
     for name in sorted({str(n) for n in names if names.count(n) > 1}):
         yield Problem(f"column {name!r}", "Is declared more than once.", "Keep one declaration.")
@@ -226,6 +229,10 @@ def _unit_problems(schema: Schema, names: list[str]) -> Iterator[Problem]:
                 yield Problem("unit.column", rule, "Declare nullable: false.")
     if sequence is None:
         return
+    for name in names:
+        if isinstance(name, str) and _INNER.search(name):
+            rule = "Is a name of what is derived from sequences."
+            yield Problem(f"column {name!r}", rule, "Rename it.")
     if unit.column is None:
         yield Problem("sequence", "A sequence belongs to an entity.", "Declare unit.column.")
     for name in [sequence.time, *sequence.attributes]:

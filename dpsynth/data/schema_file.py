@@ -17,6 +17,7 @@ import yaml
 from dpsynth.data.columns import KINDS, Column
 from dpsynth.data.schema import Schema, Sequence, Unit
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.places import command
 
 _SCALARS = {
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -66,6 +67,24 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     _Dumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Reads every scalar as text, but for an unquoted null."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
+_TextLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|)$"), ["~", "n", ""])
+_TextLoader.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
+
+
+def load_plain_text(text: str, subject: str) -> Any:
+    """Reads YAML or JSON in which names and values are text; raises `InvalidInput` where it is neither."""
+    try:
+        return yaml.load(text, Loader=_TextLoader)  # noqa: S506, builds lists, mappings and text alone
+    except yaml.YAMLError:
+        raise _refused(subject, "Is neither YAML nor JSON.", "Correct it.") from None
+
+
 def load_schema(path: str | Path) -> Schema:
     """Reads a schema file.
 
@@ -78,7 +97,7 @@ def load_schema(path: str | Path) -> Schema:
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # noqa: S506, a SafeLoader
     except FileNotFoundError:
-        raise _refused(path, "No such file.", "Draft one with python -m experiments.schema.") from None
+        raise _refused(path, "No such file.", f"Draft one with {command('schema')}.") from None
     except UnicodeDecodeError:
         raise _refused(path, "Is not UTF-8 text.", "Save it as UTF-8.") from None
     except yaml.YAMLError as error:

@@ -47,6 +47,10 @@ class CodeCodec:
     def encode(self, series: pd.Series) -> np.ndarray:
         return self.cells.codes(series).astype(np.float64)[:, None]
 
+    def ask(self, series: pd.Series) -> np.ndarray:
+        """Encodes what rows are asked to have; values that were not bought are refused."""
+        return self._bins.ask(series).astype(np.float64)
+
     def decode(self, slots: np.ndarray, rng: np.random.Generator) -> pd.Series:
         """Draws a fine cell inside each code's group, and a place inside a numeric cell."""
         codes = np.round(slots[:, :1])
@@ -85,6 +89,8 @@ class ScalarCodec:
         unit = np.clip((places - self.low) / width, 0, 1) if width > 0 else np.full(len(places), 0.5)
         unit = np.where(missing, 0.5, unit)
         return np.stack([unit, missing], axis=1)[:, : self.num_slots]
+
+    ask = encode
 
     def decode(self, slots: np.ndarray, rng: np.random.Generator) -> pd.Series:
         place = self.low + np.clip(slots[:, 0], 0, 1) * (self.high - self.low)

@@ -15,8 +15,8 @@ import numpy as np
 from dpsynth.data.schema import Schema
 from dpsynth.data.sequence_encoding import SequenceLayout
 from dpsynth.data.sequence_names import attribute_names, feature_names
+from dpsynth.data.units import RESOLUTION
 
-RESOLUTION = 2**20  # integer weight of a whole entity; exact discrete noise needs integers
 LENGTH = "@length"
 STEP = "@step"
 

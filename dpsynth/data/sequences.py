@@ -31,11 +31,11 @@ from dpsynth.data.sequence_encoding import (
     unscale_examples,
 )
 from dpsynth.data.sequence_names import GAP, START, attribute_names, feature_names
-from dpsynth.data.sequence_questions import RESOLUTION, SequenceQuestion, answer, shape
+from dpsynth.data.sequence_questions import SequenceQuestion, answer, shape
 from dpsynth.data.sequence_rows import ordered_rows
 from dpsynth.data.sequence_times import SequenceTimes
 from dpsynth.data.statistics import Statistics
-from dpsynth.errors import InvalidInput, Problem
+from dpsynth.data.unit_encoder import OfSequences
 
 Codec = CodeCodec | ScalarCodec
 
@@ -66,7 +66,7 @@ class SequenceOptions:
             raise ValueError(f"Expected representation={self.representation!r} to be 'scaled' or 'bins'.")
 
 
-class SequenceEncoder:
+class SequenceEncoder(OfSequences):
     """Packs entities into units and unpacks generated units into a long table.
 
     Formal guarantee: row i of `encode` is a function of entity i, the schema and the statistics.
@@ -78,13 +78,10 @@ class SequenceEncoder:
       statistics: bought; its domain gives bounds and values that the schema leaves open.
     """
 
-    resolution = RESOLUTION  # `count` answers in units of 1/resolution entities
-
     def __init__(self, schema: Schema, statistics: Statistics, options: SequenceOptions | None = None):
-        self.schema = schema
+        super().__init__(schema)
         self.statistics = statistics
         self.options = options or SequenceOptions()
-        _check(schema)
         self.times = SequenceTimes(schema, statistics, self.options.max_time_cells)
         derived = self.times.columns
 
@@ -222,7 +219,7 @@ class SequenceEncoder:
         return shape(question, self.layout)
 
     def count(self, question: SequenceQuestion, units: np.ndarray) -> np.ndarray:
-        """Answers exactly, int64 in units of 1/`resolution` entities; private until noise is added."""
+        """Answers exactly, int64 in 1/`units.resolution` entities; private until noise is added."""
         return answer(question, self.layout, units)
 
     def encode_attributes(self, values: Mapping[str, Any], num: int) -> dict[str, np.ndarray]:
@@ -231,7 +228,7 @@ class SequenceEncoder:
         Raises:
           InvalidInput: names that are no attributes, or values that an attribute cannot take.
         """
-        encode = {name: codec.encode for name, codec in self.attributes.items()}
+        encode = {name: codec.ask for name, codec in self.attributes.items()}
         encoded = {}
         for name, slots in encoded_conditions(values, self.schema, encode, kind="an attribute").items():
             if self.attributes[name].kind == "scalar":
@@ -266,20 +263,6 @@ def _segments(name: str, codec: Codec) -> list[Segment]:
 def _placed(segments: list[Segment]) -> tuple[Segment, ...]:
     starts = np.cumsum([0, *(s.size for s in segments)])
     return tuple(replace(s, start=int(start)) for s, start in zip(segments, starts))
-
-
-def _check(schema: Schema) -> None:
-    problems = []
-    if schema.sequence is None:
-        problems.append(
-            Problem("schema", "declares no sequence.", "Add `sequence` with time and max_length.")
-        )
-    if schema.unit.column is None:
-        problems.append(
-            Problem("schema", "names no entity.", "Set unit.column to the column naming entities.")
-        )
-    if problems:
-        raise InvalidInput("the schema", problems)
 
 
 def _typed(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

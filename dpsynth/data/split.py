@@ -1,7 +1,8 @@
-"""Sets rows aside before training, unit by unit."""
+"""Sets units aside before training, by a secret coin each."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,27 +12,36 @@ if TYPE_CHECKING:
 
     from dpsynth.data.schema import Schema
 
+_BYTES = 8  # of a coin: its side is a comparison of 64 random bits with the share
+
 
 def split(
-    frame: pd.DataFrame, schema: Schema, holdout_share: float, seed: int
+    frame: pd.DataFrame, schema: Schema, holdout_share: float, secret: bytes
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns (train, holdout) rows; all rows of a unit go to the same side.
 
-    The table whose privacy a release claims is `train`. The holdout serves internal figures alone: it pays
-    nothing because nothing made from it leaves.
-
-    Formal guarantee: each unit's side is a coin that depends on the seed and the unit's place in the order of
-    first appearance, not on values, nor on how many units follow. Appending a unit changes no other side.
+    Formal guarantee: what is (epsilon, delta)-private for `train` is so for all of `frame`, and so are
+    several such mechanisms on one split, as their composition. Take the unit that neighbours differ in and
+    give all others equal coins, which are as likely in both: either the unit is held out and the training
+    tables are equal, or they are neighbours. Averaging over coins keeps epsilon and delta. No amplification
+    is counted. Nothing of this holds for coins that somebody knows: one unit fewer at the top of a file hands
+    every later unit the coin of the one before.
     Edge cases: a share of 0 gives an empty holdout. Small tables may have an empty side.
 
     Args:
       frame: private.
       holdout_share: in [0, 1); public.
-      seed: public.
+      secret: from the operating system's entropy, as `salt.local_salt` makes it; never a public seed where
+        something leaves that was made from `train`.
     """
     from dpsynth.data.table import unit_index
 
     units = unit_index(frame, schema)
-    coins = np.random.default_rng([seed, 0x5B117]).random(int(units.max()) + 1 if len(units) else 0)
-    held = coins[units] < holdout_share
+    held = coins(int(units.max(initial=-1)) + 1, holdout_share, secret)[units]
     return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
+
+
+def coins(num: int, share: float, secret: bytes) -> np.ndarray:
+    """Flips a coin for each unit, bool [unit], true with probability `share`: a stream with a secret key."""
+    stream = hashlib.shake_256(b"dpsynth holdout\0" + secret).digest(_BYTES * num)
+    return np.frombuffer(stream, dtype="<u8") < np.uint64(share * 2.0**64)

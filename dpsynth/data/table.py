@@ -10,13 +10,16 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from dpsynth.data.files import twice_problems
+from dpsynth.data.fingerprint import column_digests
 from dpsynth.data.schema import Schema
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid, InvalidInput, Problem
 
 _LOG = logging.getLogger(__name__)
@@ -24,19 +27,32 @@ _SALT_BYTES = 16
 _PLACES = 5  # that a message names
 
 
-@dataclass(frozen=True)
+class Issuer(Protocol):
+    """The ledger, as a receipt knows it."""
+
+    def redeem(self, receipt: Receipt, table: PrivateTable) -> None:
+        """Takes a receipt back against one read of one table.
+
+        Raises:
+          GuaranteeVoid: this ledger did not issue it, took it back before, or pays for another table.
+        """
+
+
+@dataclass(frozen=True, eq=False)
 class Receipt:
-    """Proof that a read was charged. Only the ledger makes one, after the charge is on disk.
+    """Proof that a read was charged, good for one read. The ledger makes it, after the charge is on disk.
 
     Args:
       ledger_id: the ledger that was charged.
       event_index: place of the paid event in that ledger.
       label: what was bought.
+      issuer: the open ledger itself, which knows its receipts by identity: a copy is none.
     """
 
     ledger_id: str
     event_index: int
     label: str
+    issuer: Issuer | None = field(default=None, repr=False)
 
 
 class PrivateTable:
@@ -57,23 +73,27 @@ class PrivateTable:
       InvalidInput: columns are missing from `frame`, not declared, or named twice.
     """
 
-    __slots__ = ("schema", "_frame")
+    __slots__ = ("schema", "_frame", "_source")
 
     def __init__(self, frame: pd.DataFrame, schema: Schema):
         if problems := name_problems(frame.columns, schema):
             raise InvalidInput("the table", problems)
         self.schema = schema
+        self._source = frame  # as it was given, for `columns`
         kept = frame[[name for name in frame.columns if name in schema.names]]
-        self._frame = capped(kept, schema).reset_index(drop=True)
+        self._frame = units_of(schema).capped(kept).reset_index(drop=True)
 
     def read(self, receipt: Receipt) -> pd.DataFrame:
-        """Returns the capped rows against a receipt; only `dpsynth.privacy` reads.
+        """Returns the capped rows against a receipt, once; only `dpsynth.privacy` reads.
 
         Raises:
-          GuaranteeVoid: what was handed in is no receipt.
+          GuaranteeVoid: what was handed in is no receipt, or no ledger takes it back.
         """
-        if not isinstance(receipt, Receipt):
-            raise GuaranteeVoid("A private table is read against a Receipt. Charge the ledger first.")
+        if not isinstance(receipt, Receipt) or receipt.issuer is None:
+            raise GuaranteeVoid(
+                "A private table is read against a ledger's Receipt. Charge the ledger first."
+            )
+        receipt.issuer.redeem(receipt, self)
         return self._frame.copy()
 
     def reveal(self, reason: str) -> pd.DataFrame:
@@ -104,6 +124,13 @@ class PrivateTable:
         digest.update(np.sort(rows).tobytes())
         return digest.hexdigest()
 
+    def columns(self) -> tuple[str, ...]:
+        """Returns digests of all columns as they were read, to recognise the table under another schema.
+
+        Formal guarantee: none. They are private: a digest of a short column can be tested against guesses.
+        """
+        return column_digests(self._source)
+
     def __repr__(self) -> str:
         return f"PrivateTable(schema={self.schema.digest[:12]}, rows=private)"
 
@@ -118,17 +145,7 @@ class PrivateTable:
 
 def unit_index(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
     """Numbers the unit of privacy of each row, int64, in the order of first appearance. Private."""
-    if schema.unit.column is None:
-        return np.arange(len(frame), dtype=np.int64)
-    return pd.factorize(frame[schema.unit.column])[0].astype(np.int64)
-
-
-def capped(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Keeps the first `max_rows` rows of each unit, in file order; what stays of one depends on it alone."""
-    if schema.unit.column is None:
-        return frame
-    place = frame.groupby(schema.unit.column, sort=False, dropna=False, observed=True).cumcount()
-    return frame[place.to_numpy() < schema.unit.max_rows]
+    return units_of(schema).owners(frame)
 
 
 def name_problems(names: Sequence[object], schema: Schema) -> list[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dpsynth.data.units import units_of
 from dpsynth.evaluation.types import Evaluation, EvaluationConfig, Metric
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def evaluate(
                 "extended",
                 lambda: extended.extended(synthetic, train, holdout, binning, schema, config, seed),
             )
-        if schema.sequence is not None:
+        if units_of(schema).ordered:
             from dpsynth.evaluation import sequences
 
             stages.run(

@@ -69,6 +69,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "aim"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
 
     @classmethod
     def encoder(

@@ -54,7 +54,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "arima"
-    sequential: ClassVar[bool] = True
+    encoder_type: ClassVar[type[SequenceEncoder]] = SequenceEncoder
     measures: ClassVar[bool] = False
 
     @classmethod

@@ -18,9 +18,10 @@ from torch import Tensor
 
 import dpsynth.generators as package
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Proposal, Rounds
+from dpsynth.data.questions import Ballot, Proposal, Rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
+from dpsynth.data.unit_encoder import Encoder
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Generator(Protocol):
 
     name: ClassVar[str]
     trains: ClassVar[bool]
+    encoder_type: ClassVar[type[Encoder]]  # says which schemas the method fits
 
     @classmethod
-    def encoder(cls, config: Any, schema: Schema, statistics: Statistics, *, private: bool) -> Any:
-        """The encoder of the units that this configuration learns: a `TableEncoder`, or one like it."""
+    def encoder(cls, config: Any, schema: Schema, statistics: Statistics, *, private: bool) -> Encoder:
+        """The encoder of the units that this configuration learns; an `encoder_type`."""
         ...
 
     @classmethod
@@ -111,9 +113,11 @@ class Adaptive(Protocol):
 
 
 class Seeker(Protocol):
-    """A model that knows where it is unsure."""
+    """A model that knows where it is unsure; one that proposes ballots has `questions` besides."""
 
-    def propose(self, statistics: Statistics, noise_stddev: float) -> tuple[Proposal, ...]:
+    def propose(
+        self, statistics: Statistics, noise_stddev: float
+    ) -> tuple[Proposal, ...] | tuple[Ballot, ...]:
         """Questions that it would have answered next; equal statistics in equal order give equal ones.
 
         Args:

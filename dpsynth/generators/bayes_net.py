@@ -49,6 +49,7 @@ class Generator(Pairwise, Untrained):
     """
 
     name: ClassVar[str] = "bayes_net"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
 
     @classmethod
     def encoder(

@@ -203,6 +203,7 @@ class Generator(Pairwise):
     """
 
     name: ClassVar[str] = "ctgan"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
     trains: ClassVar[bool] = True
 
     @classmethod

@@ -153,7 +153,7 @@ class Generator:
 
     name: ClassVar[str] = "dgan"
     trains: ClassVar[bool] = True
-    sequential: ClassVar[bool] = True
+    encoder_type: ClassVar[type[SequenceEncoder]] = SequenceEncoder
 
     @classmethod
     def trains_with(cls, config: Config, *, private: bool) -> bool:

@@ -64,6 +64,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "gaussian_copula"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
     refines: ClassVar[bool] = False
 
     @classmethod

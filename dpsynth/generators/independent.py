@@ -26,6 +26,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "independent"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
 
     @classmethod
     def encoder(

@@ -91,6 +91,7 @@ class Generator(Pairwise):
     """
 
     name: ClassVar[str] = "marginal_net"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
     trains: ClassVar[bool] = False
 
     @classmethod

@@ -29,7 +29,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "sequence_independent"
-    sequential: ClassVar[bool] = True
+    encoder_type: ClassVar[type[SequenceEncoder]] = SequenceEncoder
 
     @classmethod
     def encoder(

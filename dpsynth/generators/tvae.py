@@ -168,6 +168,7 @@ class Generator(Pairwise):
     """
 
     name: ClassVar[str] = "tvae"
+    encoder_type: ClassVar[type[TableEncoder]] = TableEncoder
     trains: ClassVar[bool] = True
 
     @classmethod

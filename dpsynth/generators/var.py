@@ -45,7 +45,7 @@ class Generator(Untrained):
     """
 
     name: ClassVar[str] = "var"
-    sequential: ClassVar[bool] = True
+    encoder_type: ClassVar[type[SequenceEncoder]] = SequenceEncoder
 
     @classmethod
     def encoder(

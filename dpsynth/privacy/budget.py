@@ -11,23 +11,21 @@ from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy import accounting, calibration
 from dpsynth.privacy.checks import rate_and_steps
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.drafts import Draft
 from dpsynth.privacy.guarantee import Guarantee, NonPrivate
 from dpsynth.privacy.plan import Plan, PlannedEvent, Request, Rung, TrainingPlan, choice_epsilon
+from dpsynth.privacy.purchases import Purchase
 
 _COLUMNS_SHARE = 0.1
 _COLUMNS_SHARE_OF_PAIRS = 0.2  # all pairs are read over cells that these histograms make
 
 
 def without_privacy(
-    drafts: list[Draft], guarantee: NonPrivate, num_units: int | None, request: Request
+    purchases: list[Purchase], guarantee: NonPrivate, num_units: int | None, request: Request
 ) -> Plan:
     """The same purchases without noise, for runs that are stamped NON-PRIVATE."""
-    events = [_planned(draft, 0.0, dp_event.NonPrivateDpEvent()) for draft in drafts]
+    events = [_planned(purchase, 0.0, dp_event.NonPrivateDpEvent()) for purchase in purchases]
     if request.trains:
-        training = Draft(
-            name="training", stage="training", weight=1.0, sensitivity=1.0, failure=0.0, about="no privacy"
-        )
+        training = Purchase(name="training", stage="training", about="no privacy", sensitivity=1.0)
         events.append(_planned(training, 0.0, dp_event.NonPrivateDpEvent()))
     return Plan(
         guarantee=guarantee,
@@ -66,8 +64,8 @@ def clipping_alone(training: TrainingConfig, num_units: int | None) -> TrainingP
     )
 
 
-def _planned(draft: Draft, noise_multiplier: float, event: dp_event.DpEvent) -> PlannedEvent:
-    facts = {k: v for k, v in vars(draft).items() if k != "weight"}
+def _planned(purchase: Purchase, noise_multiplier: float, event: dp_event.DpEvent) -> PlannedEvent:
+    facts = {k: v for k, v in vars(purchase).items() if k != "weight"}
     return PlannedEvent(event=event, noise_multiplier=noise_multiplier, **facts)
 
 
@@ -75,7 +73,7 @@ def solve(
     privacy: PrivacyConfig,
     training: TrainingConfig,
     guarantee: Guarantee,
-    drafts: list[Draft],
+    purchases: list[Purchase],
     num_units: int | None,
     request: Request,
 ) -> Plan:
@@ -90,17 +88,17 @@ def solve(
             guarantee=guarantee, events=(), training=None, epsilon=0.0, num_units=num_units, request=request
         )
     epsilon = min([guarantee.epsilon, *training.ladder])
-    failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in drafts)
+    failure = accounting.Ingredients.of(accounting.FailureDpEvent(d.failure) for d in purchases)
     total = _total_noise(epsilon, failure.delta_left(delta))
-    shares = _stage_shares(privacy, drafts, request)
-    events = _events(drafts, shares, total)
-    if any(draft.choices for draft in drafts) and not request.trains:
+    shares = _stage_shares(privacy, purchases, request)
+    events = _events(purchases, shares, total)
+    if any(purchase.choices for purchase in purchases) and not request.trains:
 
         def cost(factor: float) -> float:
-            planned = _events(drafts, shares, total, factor)
+            planned = _events(purchases, shares, total, factor)
             return accounting.pld_epsilon(accounting.Ingredients.of(e.event for e in planned), delta)
 
-        events = _events(drafts, shares, total, calibration.solve_noise(cost, epsilon, 1.02))
+        events = _events(purchases, shares, total, calibration.solve_noise(cost, epsilon, 1.02))
     constants, rungs = None, ()
     if request.trains:
         others = [event.event for event in events]
@@ -123,7 +121,7 @@ def solve(
 
 
 def _events(
-    drafts: list[Draft], shares: dict[str, float], total: float, factor: float = 1.0
+    purchases: list[Purchase], shares: dict[str, float], total: float, factor: float = 1.0
 ) -> list[PlannedEvent]:
     """Gives every purchase its part of `total`, the noise of all of them as one Gaussian mechanism.
 
@@ -131,21 +129,21 @@ def _events(
       factor: on the noise of the stage "marginals", since choices do not add up as Gaussians do.
     """
     events = []
-    for draft in drafts:
-        weights = sum(other.weight for other in drafts if other.stage == draft.stage)
-        noise = total / math.sqrt(shares[draft.stage] * draft.weight / weights)
-        noise = _round_up(noise * (factor if draft.stage == "marginals" else 1.0))
+    for purchase in purchases:
+        weights = sum(other.weight for other in purchases if other.stage == purchase.stage)
+        noise = total / math.sqrt(shares[purchase.stage] * purchase.weight / weights)
+        noise = _round_up(noise * (factor if purchase.stage == "marginals" else 1.0))
         event = dp_event.GaussianDpEvent(noise)
-        if draft.choices:
-            one = accounting.ExponentialMechanismDpEvent(choice_epsilon(noise, draft.choices))
-            event = dp_event.SelfComposedDpEvent(one, draft.choices)
-        if draft.looks:
-            each = _round_up(noise * math.sqrt(draft.looks))
-            event = dp_event.SelfComposedDpEvent(dp_event.GaussianDpEvent(each), draft.looks)
-            noise = each / math.sqrt(draft.looks)
-        if draft.failure:
-            event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(draft.failure)])
-        events.append(_planned(draft, noise, event))
+        if purchase.choices:
+            one = accounting.ExponentialMechanismDpEvent(choice_epsilon(noise, purchase.choices))
+            event = dp_event.SelfComposedDpEvent(one, purchase.choices)
+        if purchase.looks:
+            each = _round_up(noise * math.sqrt(purchase.looks))
+            event = dp_event.SelfComposedDpEvent(dp_event.GaussianDpEvent(each), purchase.looks)
+            noise = each / math.sqrt(purchase.looks)
+        if purchase.failure:
+            event = dp_event.ComposedDpEvent([event, accounting.FailureDpEvent(purchase.failure)])
+        events.append(_planned(purchase, noise, event))
     return events
 
 
@@ -181,11 +179,12 @@ def _total_noise(epsilon: float, delta: float) -> float:
     )
 
 
-def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request) -> dict[str, float]:
+def _stage_shares(privacy: PrivacyConfig, purchases: list[Purchase], request: Request) -> dict[str, float]:
     """Fractions of the budget per stage; the last stage takes what the others leave."""
     columns = privacy.columns_share
     if columns is None:
-        columns = _COLUMNS_SHARE_OF_PAIRS if request.num_refined else _COLUMNS_SHARE
+        pairs = request.num_refined or (request.num_marginals and request.rounds)
+        columns = _COLUMNS_SHARE_OF_PAIRS if pairs else _COLUMNS_SHARE
     others = privacy.count_share + columns + privacy.validation_share
     usual = min(0.8, 0.9 * (1.0 - others)) if request.trains else 1.0
     configured = {
@@ -194,7 +193,7 @@ def _stage_shares(privacy: PrivacyConfig, drafts: list[Draft], request: Request)
         "validation": privacy.validation_share,
         "marginals": privacy.marginals_share or usual,
     }
-    stages = list(dict.fromkeys(draft.stage for draft in drafts))
+    stages = list(dict.fromkeys(purchase.stage for purchase in purchases))
     shares = {stage: configured[stage] for stage in stages}
     if not request.trains:
         last = stages[-1]

@@ -22,6 +22,10 @@ FILES = (
     "ledger.json",
 )  # hashed in the certificate
 
+COVERS = (
+    "The whole table that the run was given. Units set aside before training (holdout, canaries) are "
+    "covered as well where a secret coin of its own decided over each; no amplification is counted for it."
+)
 GAPS = (
     "DP-SGD noise and coins are floating-point numbers: attacks on the low bits of noisy gradients are not "
     "covered. One-off measurements use exact discrete noise and have no such gap.",
@@ -61,6 +65,7 @@ def make_certificate(records: Sequence[Mapping[str, Any]], schema: Schema, noise
         },
         "noise": noise,
         "schema": schema.digest,
+        "covers": COVERS,
         "gaps": list(GAPS),
         **({"ladder": ladder} if ladder else {}),
         **({"selection": _selection(selection)} if selection else {}),

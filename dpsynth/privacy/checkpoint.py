@@ -68,8 +68,15 @@ class Checkpoint:
         """
         if not Path(self.path).exists():
             return None
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state["version"] != _VERSION:
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+            version = state["version"]
+        except Exception:  # whatever torch finds wrong with a file that it did not write
+            raise GuaranteeVoid(
+                f"Checkpoint {self.path} is damaged. Restore it, or remove it: then training begins anew "
+                "under the charge that is made already."
+            ) from None
+        if version != _VERSION:
             raise GuaranteeVoid(f"Checkpoint {self.path} has another format. Move it away.")
         if state["ledger"] != ledger_id:
             raise GuaranteeVoid(f"Checkpoint {self.path} belongs to another ledger. Resume that one.")

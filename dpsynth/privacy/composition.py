@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dpsynth.data.wording import up
@@ -23,7 +22,8 @@ class SweepCost:
       one: of publishing one run that was chosen without looking at any: the costliest.
       all: of publishing every run.
       best: of publishing the best of a random number of trials, each of which draws one of these
-        configurations at random and runs it afresh, and nothing else; see `selection_epsilon`.
+        configurations at random, runs it afresh and has a paid score, and nothing else; see
+        `selection_epsilon`.
       mean_trials, shape: of that random number.
     """
 
@@ -43,20 +43,10 @@ class SweepCost:
             f"Publishing all {self.num_runs} runs: epsilon={up(self.all, 4)} {at}.",
             f"Publishing the best of a random number of trials (mean {self.mean_trials:g}): "
             f"epsilon={up(self.best, 4)} {at}, if trials are drawn so (sweep.selection=private).",
-            "Publishing the best of this fixed grid, after looking: as much as publishing all.",
+            "Publishing the best of this fixed grid, after looking at its figures: not covered. They were "
+            "computed on private rows without paying, and the choice tells of them.",
         ]
         return "\n".join(lines)
-
-
-def read_ledger(path: Path) -> Records:
-    """Reads the whole lines of a ledger file; a last line that was cut short was never charged."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
 
 
 def _events(records: Records) -> list[Any]:
@@ -73,8 +63,8 @@ def sweep_cost(
     """Composes the ledgers of runs on one table.
 
     Formal guarantee: each epsilon bounds what its publication reveals about one unit of the table, under
-    adding or removing it, at `delta`. Scores by which the best is chosen must not read the training rows
-    without paying: scores on a holdout do not.
+    adding or removing it, at `delta`. None of them covers a choice made after looking at unpaid figures,
+    whether on training or on holdout rows.
     Edge cases: no ledgers -> zeros. A run without privacy -> infinity in every statement it takes part in.
 
     Args:
@@ -82,20 +72,28 @@ def sweep_cost(
       mean_trials: of the random number of trials; None takes the number of runs.
       shape: of its distribution, a truncated negative binomial: 1 geometric, 0 logarithmic.
     """
+    from dp_accounting import dp_event
+
     from dpsynth.privacy.accounting import MIN_DELTA, epsilon
     from dpsynth.privacy.records import spent
-    from dpsynth.privacy.selection import Trials, selection_epsilon
+    from dpsynth.privacy.selection import Trials, score_noise, selection_epsilon
 
     charged = [records for records in ledgers if any(record["kind"] == "charge" for record in records)]
     deltas = [records[0]["plan"]["guarantee"]["delta"] or MIN_DELTA for records in charged]
     delta, mean = max(deltas, default=MIN_DELTA), max(1.0, float(mean_trials or len(charged)))
     events = [_events(records) for records in charged]
+    costs = [spent(records).pld for records in charged]
+    budgets = [
+        records[0]["plan"]["guarantee"].get("epsilon") or cost for records, cost in zip(charged, costs)
+    ]
+    finite = [budget for budget in budgets if math.isfinite(budget)]
+    scores = [[dp_event.GaussianDpEvent(score_noise(budget, delta))] for budget in finite]
     return SweepCost(
         delta=delta,
         num_runs=len(charged),
-        one=max((spent(records).pld for records in charged), default=0.0),
+        one=max(costs, default=0.0),
         all=epsilon([event for run in events for event in run], delta).pld if charged else 0.0,
-        best=selection_epsilon(events, delta, Trials(mean=mean, shape=shape)) if charged else 0.0,
+        best=selection_epsilon([*events, *scores], delta, Trials(mean=mean, shape=shape)) if charged else 0.0,
         mean_trials=mean,
         shape=shape,
     )

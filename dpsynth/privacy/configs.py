@@ -32,6 +32,8 @@ class PrivacyConfig:
       noise: "aes" or "torch"; the certificate names it.
       lifetime_epsilon, lifetime_delta: the most that all private runs on this table may spend together, over
         days; a run that would overdraw it is refused. Null: no limit; delta as of this run.
+      dataset: the user's own name for the table, under which this total is kept whatever becomes of the rows;
+        null recognises the table by the values of its columns.
       dataset_ledger: file that keeps this total; null takes the user's own.
     """
 
@@ -47,6 +49,7 @@ class PrivacyConfig:
     noise: Literal["aes", "torch"] = "aes"
     lifetime_epsilon: float | None = None
     lifetime_delta: float | None = None
+    dataset: str | None = None
     dataset_ledger: str | None = None
 
     def __post_init__(self):
@@ -75,6 +78,9 @@ class PrivacyConfig:
             yield Problem("privacy.name", rule, "Set privacy=dp.")
         if self.noise not in ("aes", "torch"):
             yield Problem("privacy.noise", f"Expected {self.noise!r} to be aes or torch.", "Use aes.")
+        yield from _above("privacy.lifetime_epsilon", self.lifetime_epsilon, 0.0)
+        if self.dataset is not None and not self.dataset.strip():
+            yield Problem("privacy.dataset", "is an empty name.", "Name the table, or set it to null.")
         if self.name in ("none", "clipping"):
             return
         if self.noise_multiplier is not None:
@@ -97,7 +103,7 @@ class PrivacyConfig:
         elif self.max_epsilon is not None:
             rule = "only has a meaning with privacy.noise_multiplier."
             yield Problem("privacy.max_epsilon", rule, "Set privacy.epsilon alone.")
-        for key in ("epsilon", "max_epsilon", "lifetime_epsilon"):
+        for key in ("epsilon", "max_epsilon"):
             yield from _above(f"privacy.{key}", getattr(self, key), 0.0)
         if self.lifetime_delta is not None and not self.delta <= self.lifetime_delta < 1.0:
             rule = f"Expected lifetime_delta={self.lifetime_delta} in [delta, 1), delta={self.delta:g}."

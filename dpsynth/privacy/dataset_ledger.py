@@ -1,84 +1,41 @@
 """What all runs on a table have spent together, over days; refuses to overdraw a lifetime budget.
 
-One SQLite file, of its owner alone, holds a random salt and one line per run. Tables are told apart by a
-salted fingerprint of their rows. It is internal: it never leaves with a release, the salt is never logged.
+One SQLite file, of its owner alone, holds a random salt and one line per run. Tables are told apart by a name
+that the user gave, or by salted digests of their columns. It is internal: it never leaves with a release, the
+salt is never logged.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import math
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
+from dpsynth.privacy.costs import Cost, Spent, total
 
 if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
 
 _PATIENCE = 60.0  # seconds to wait for another process's charge, which takes milliseconds
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS salt (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS charges (
   dataset TEXT NOT NULL, run TEXT NOT NULL, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, cost TEXT NOT NULL,
   PRIMARY KEY (dataset, run)
 );
+CREATE TABLE IF NOT EXISTS columns (dataset TEXT NOT NULL, digests TEXT NOT NULL, UNIQUE (dataset, digests));
+CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, dataset TEXT NOT NULL UNIQUE);
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one run costs, in forms that add up. Public.
-
-    Args:
-      epsilon, delta: the run's claim; epsilon None for a run without privacy.
-      curve: its Renyi curve at `selection.ORDERS`, inf where it has none.
-      failure: probability of its failure events.
-    """
-
-    epsilon: float | None
-    delta: float
-    curve: tuple[float, ...] = ()
-    failure: float = 0.0
-
-    def dump(self) -> str:
-        curve = [value if math.isfinite(value) else None for value in self.curve]
-        return json.dumps({**vars(self), "curve": curve}, sort_keys=True)
-
-    @classmethod
-    def load(cls, text: str) -> Cost:
-        plain = json.loads(text)
-        curve = tuple(math.inf if value is None else value for value in plain.pop("curve"))
-        return cls(curve=curve, **plain)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What was spent on one table.
-
-    Args:
-      epsilon: of publishing everything that private runs made, at `delta`.
-      num_runs: private runs (a selection counts as one).
-      num_open: runs without privacy, of which nothing may leave; they are in no sum.
-    """
-
-    epsilon: float
-    delta: float
-    num_runs: int
-    num_open: int
-
-    def text(self) -> str:
-        more = f" Nothing of {self.num_open} runs without privacy may leave." if self.num_open else ""
-        return (
-            f"Spent on this table so far: epsilon={self.epsilon:.4g} at delta={self.delta:g}, "
-            f"over {self.num_runs} {'run' if self.num_runs == 1 else 'runs'}.{more}"
-        )
 
 
 def default_path() -> Path:
@@ -87,58 +44,69 @@ def default_path() -> Path:
     return Path(home) / "dpsynth" / "spent.sqlite"
 
 
-def total(costs: Sequence[Cost], delta: float) -> float:
-    """Composes the costs of runs on one table.
-
-    Formal guarantee: an upper bound on the epsilon, at `delta`, of publishing all of them, where each may
-    depend on the results of those before it. The smaller of two bounds: the sum of their epsilons, if their
-    deltas add up to at most `delta`; their Renyi curves, added.
-    Edge cases: no runs -> 0; deltas that leave nothing -> infinity.
-    Source: Dwork & Roth (2014), Theorem 3.16; Mironov (2017), Proposition 1.
-    """
-    from opacus.accountants.analysis import rdp
-
-    from dpsynth.privacy.accounting import SLACK, round_up
-    from dpsynth.privacy.selection import ORDERS
-
-    if not costs:
-        return 0.0
-    basic = sum(cost.epsilon for cost in costs)
-    if sum(cost.delta for cost in costs) > delta * (1 + 1e-9):
-        basic = math.inf
-    left = delta - sum(cost.failure for cost in costs)
-    if left <= 0.0:
-        return basic
-    curve = [sum(values) for values in zip(*(cost.curve for cost in costs))]
-    usable = [(order, value) for order, value in zip(ORDERS, curve) if math.isfinite(value)]
-    if not usable:
-        return basic
-    orders, values = zip(*usable)
-    found = rdp.get_privacy_spent(orders=list(orders), rdp=list(values), delta=left)[0]
-    return min(basic, round_up(float(found) + SLACK))
-
-
 class DatasetLedger:
     """The file of what was spent.
 
     Formal guarantee: `charge` returns after the charge is on disk, and only if the total of all charges on
     that table, this one included, is within the lifetime budget. Charges of parallel processes are put in
-    order by SQLite's write lock. A run is charged once, however often it is resumed.
-    Edge cases: a table that differs by one value or row is another table here; whoever changes the table must
-    add up by hand. The order of rows does not matter.
+    order by SQLite's write lock. A run is charged once, however often it is resumed. A store that lost a
+    charge is refused, as far as its list of runs (beside it) or the runs that `charge` is told of know.
     """
 
     def __init__(self, path: str | Path | None = None):
-        self.path = Path(path) if path is not None else default_path()
+        self.path = (Path(path) if path is not None else default_path()).absolute()
 
-    def key(self, table: PrivateTable) -> str:
-        """Returns the table's salted fingerprint."""
+    def key(self, table: PrivateTable, name: str | None = None) -> str:
+        """Returns the account of a table: of its name, or of a table with which it shares most columns.
+
+        Two tables are one here when more than half of the columns of the narrower one hold the same values as
+        columns of the other, whatever they are called and in which order rows and columns stand. So kinds,
+        clipping, dropped, renamed and added columns do not give a fresh budget.
+        Edge cases: rows that are added, left out or changed make another table: then a name is what keeps the
+        account. Tables of different people match if most of their columns happen to hold the same values.
+
+        Args:
+          name: the user's own, public; equal names are one account, whatever the tables hold.
+        Raises:
+          GuaranteeVoid: the table is known by another name.
+        """
         with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
             (salt,) = database.execute("SELECT value FROM salt").fetchone()
-        return table.fingerprint(salt)
+            digests = [hmac.new(salt, d.encode(), hashlib.sha256).hexdigest() for d in table.columns()]
+            known = database.execute("SELECT dataset, digests FROM columns ORDER BY rowid").fetchall()
+            names = dict(database.execute("SELECT name, dataset FROM names"))
+            alike = dict.fromkeys(d for d, kept in known if _one_table(digests, json.loads(kept)))
+            named = {dataset: kept for kept, dataset in names.items() if dataset in alike or kept == name}
+            if called := sorted({*named.values()} - {name}, key=str):
+                if name is not None or len(called) > 1:
+                    raise GuaranteeVoid(
+                        f"This table was charged as privacy.dataset={called[0]!r} before. Call it so: "
+                        "another name would give it a fresh budget."
+                    )
+            alike = {**dict.fromkeys(named), **alike}
+            account = next(iter(alike), secrets.token_hex(16))
+            for other in list(alike)[1:]:  # they turn out to be one table
+                for kind in ("charges", "columns"):
+                    database.execute(
+                        f"UPDATE OR IGNORE {kind} SET dataset = ? WHERE dataset = ?", (account, other)
+                    )
+            row = (account, json.dumps(sorted(digests)))
+            database.execute("INSERT OR IGNORE INTO columns VALUES (?, ?)", row)
+            if name is not None:
+                database.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (name, account))
+            database.execute("COMMIT")
+        return account
 
     def charge(
-        self, key: str, run: str, cost: Cost, *, delta: float, lifetime_epsilon: float | None = None
+        self,
+        key: str,
+        run: str,
+        cost: Cost,
+        *,
+        delta: float,
+        lifetime_epsilon: float | None = None,
+        witnesses: Iterable[str] = (),
     ) -> Spent:
         """Charges a run to a table, once.
 
@@ -146,12 +114,14 @@ class DatasetLedger:
           key: of the table.
           run: a name that stays the same when the run is resumed.
           delta: at which the total is stated and held against the lifetime budget.
+          witnesses: runs that were charged here, as they say themselves.
         Raises:
           BudgetExceeded: the total would be above the lifetime budget; nothing was charged.
-          GuaranteeVoid: the run was charged with another cost.
+          GuaranteeVoid: the run was charged with another cost, or the store lost what it was charged.
         """
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")  # from here on no other process charges
+            self._refuse_lost(database, witnesses, limited=lifetime_epsilon is not None)
             charged = self._costs(database, key)
             known = charged.get(run)
             if known is None:
@@ -170,6 +140,8 @@ class DatasetLedger:
                 row = (key, run, cost.dump())
                 database.execute("INSERT INTO charges (dataset, run, cost) VALUES (?, ?, ?)", row)
             database.execute("COMMIT")
+            if known is None:
+                self._note(run)
             return spent
 
     def spent(self, key: str, delta: float) -> Spent:
@@ -190,28 +162,56 @@ class DatasetLedger:
             epsilon=epsilon, delta=delta, num_runs=len(private), num_open=len(charged) - len(private)
         )
 
+    @property
+    def _list(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.runs")
+
+    def _note(self, run: str) -> None:
+        """Adds a run to the list beside the store; a crash before this makes the list a weaker witness."""
+        file = os.open(self._list, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(file, f"{run}\n".encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    def _refuse_lost(self, database: sqlite3.Connection, witnesses: Iterable[str], *, limited: bool) -> None:
+        there = {run for (run,) in database.execute("SELECT run FROM charges")}
+        told = {
+            *witnesses,
+            *(self._list.read_text(encoding="utf-8").splitlines() if self._list.exists() else ()),
+        }
+        if told - there:
+            raise GuaranteeVoid(
+                f"{self.path} lost what {len(told - there)} runs charged to it: it was emptied, replaced or "
+                "cut. Restore it; or name another file as privacy.dataset_ledger, and add up by hand."
+            )
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if limited and there and version != _VERSION:
+            raise GuaranteeVoid(
+                f"{self.path} was kept by an earlier dpsynth, which told tables apart otherwise. Name "
+                "another file as privacy.dataset_ledger, and lower the lifetime budget by what was spent."
+            )
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as database:
-            database.execute("PRAGMA synchronous = FULL")
-            database.executescript(_TABLES)
-            database.execute("INSERT OR IGNORE INTO salt VALUES (1, ?)", (secrets.token_bytes(32),))
-            yield database
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)) as database:
+                database.execute("PRAGMA synchronous = FULL")
+                if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    database.execute(f"PRAGMA user_version = {_VERSION}")
+                database.executescript(_TABLES)
+                database.execute("INSERT OR IGNORE INTO salt VALUES (1, ?)", (secrets.token_bytes(32),))
+                yield database
+        except OSError as error:
+            raise GuaranteeVoid(f"{self.path} cannot keep what is spent: {error.strerror}.") from None
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            rule = "is in use" if "locked" in str(error) else "is damaged, or no file of this kind"
+            raise GuaranteeVoid(f"The dataset ledger {self.path} {rule}. Restore it.") from None
 
 
-def run_cost(events: Sequence[Any], epsilon: float | None, delta: float) -> Cost:
-    """Returns what a run with these planned events costs.
-
-    Args:
-      epsilon: the run's claim; None without privacy.
-    """
-    from dpsynth.privacy.accounting import Ingredients
-    from dpsynth.privacy.selection import ORDERS, renyi_curve
-
-    if epsilon is None:
-        return Cost(epsilon=None, delta=0.0)
-    parts = Ingredients.of(events)
-    curve = tuple(float(value) for value in renyi_curve(parts, ORDERS))
-    return Cost(epsilon=epsilon, delta=delta, curve=curve, failure=parts.failure)
+def _one_table(one: list[str], other: list[str]) -> bool:
+    """Says whether more than half of the columns of the narrower table are columns of the other."""
+    return 2 * len({*one} & {*other}) > min(len({*one}), len({*other}))

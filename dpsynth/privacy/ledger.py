@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.data.table import Receipt
+from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
-from dpsynth.privacy.records import START, canonical, check_chain, line_hash, spent
+from dpsynth.files import sync
+from dpsynth.privacy.records import START, canonical, check_chain, line_hash, mechanism, spent
+from dpsynth.privacy.tip import tip_faults, write_tip
 
 if TYPE_CHECKING:
     from dpsynth.privacy.accounting import Accounts
@@ -40,6 +42,8 @@ class Ledger:
         self._path, self._records, self._file = path, records, file
         self._resumed = len(records)  # what was open before this process came may be continued by it
         self._continued: set[str] = set()
+        self._issued: set[Receipt] = set()
+        self._table: PrivateTable | None = None  # the one that this process reads against its receipts
 
     @classmethod
     def create(cls, path: str | Path, plan: Plan, recipe: Mapping[str, Any] | None = None) -> Ledger:
@@ -55,21 +59,25 @@ class Ledger:
         _refuse_overspent(plan)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(
+            f"{path.name}.{uuid.uuid4().hex}.draft"
+        )  # a kill leaves no ledger without a head
+        ledger = cls(path, [], os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            ledger._lock()
+            head = {"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict(), "recipe": recipe}
+            ledger._append(head, tip=False)
+            os.link(draft, path)
         except FileExistsError:
+            ledger.close()
             raise GuaranteeVoid(
                 f"A ledger exists at {path}; writing over it would forget what was spent. Resume it, or take "
                 "another folder."
             ) from None
-        ledger = cls(path, [], file)
-        ledger._lock()
-        head = {"kind": "plan", "ledger": uuid.uuid4().hex, "plan": plan.to_dict(), "recipe": recipe}
-        ledger._append(head)
-        ledger._resumed = 0
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        finally:
+            draft.unlink()
+        sync(path.parent)
+        write_tip(path, ledger._records[0])
         return ledger
 
     @classmethod
@@ -77,18 +85,23 @@ class Ledger:
         """Opens the ledger of an interrupted run.
 
         Raises:
-          GuaranteeVoid: another process has it open, a line was changed, or `plan` is another plan.
+          GuaranteeVoid: another process has it open, a line was changed or lost, or `plan` is another plan.
         """
         path = Path(path)
-        file = os.open(path, os.O_RDWR | os.O_APPEND)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            raise GuaranteeVoid(
+                f"The ledger at {path} is gone. Restore it: it holds what was spent."
+            ) from None
         ledger = cls(path, [], file)
         ledger._lock()
         ledger._records = ledger._read()
         ledger._resumed = len(ledger._records)
-        if faults := check_chain(ledger._records):
+        if faults := check_chain(ledger._records) + tip_faults(path, ledger._records):
             ledger.close()
             raise GuaranteeVoid(f"The ledger at {path} is not intact: {' '.join(faults)}")
-        if plan is not None and canonical(plan.to_dict()) != canonical(ledger.plan):
+        if plan is not None and canonical(mechanism(plan.to_dict())) != canonical(mechanism(ledger.plan)):
             ledger.close()
             raise GuaranteeVoid(
                 f"The ledger at {path} was opened for another plan. Restore that configuration, or start a "
@@ -135,13 +148,29 @@ class Ledger:
                 )
             self._append({"kind": "continue", "event": name})
             self._continued.add(name)
-            return Receipt(self.id, index, name)
+            return self._receipt(index, name)
         later = [other for other in planned[planned.index(name) + 1 :] if self._charged(other) is not None]
         if later:
             raise BudgetExceeded(
                 f"{name!r} comes before {later[0]!r} in the plan, which was charged already."
             )
-        return Receipt(self.id, self._append({"kind": "charge", "event": name}), name)
+        return self._receipt(self._append({"kind": "charge", "event": name}), name)
+
+    def redeem(self, receipt: Receipt, table: PrivateTable) -> None:
+        """Takes a receipt back: one charge pays for one read of one table.
+
+        Raises:
+          GuaranteeVoid: it is not one of this ledger's, was read against before, or the ledger is closed.
+        """
+        if receipt not in self._issued:
+            raise GuaranteeVoid(
+                f"The receipt for {receipt.label!r} is none that this ledger issued and nobody read against. "
+                "Charge the ledger for each read."
+            )
+        if self._table is not None and self._table is not table:
+            raise GuaranteeVoid("This ledger pays for reads of another table. Open one for each table.")
+        self._table = table
+        self._issued.remove(receipt)
 
     def finish(self, name: str, digest: str | None = None) -> None:
         """Closes an event: its answer is kept, so it must not be read for again.
@@ -157,6 +186,9 @@ class Ledger:
         """Closes an event whose answers need not be kept, if it was charged and is still open."""
         if self._charged(name) is not None and not self.is_finished(name):
             self.finish(name)
+
+    def is_charged(self, name: str) -> bool:
+        return self._charged(name) is not None
 
     def is_finished(self, name: str) -> bool:
         return any(r["kind"] == "finish" and r["event"] == name for r in self._records)
@@ -176,7 +208,13 @@ class Ledger:
         """What the charged events cost so far, by every accountant."""
         return spent(self._records)
 
+    def _receipt(self, index: int, name: str) -> Receipt:
+        receipt = Receipt(self.id, index, name, self)
+        self._issued.add(receipt)
+        return receipt
+
     def close(self) -> None:
+        self._issued.clear()  # another process may continue what is open
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -208,7 +246,7 @@ class Ledger:
                 f"Another process uses the ledger at {self._path}. One event must not be continued twice."
             ) from None
 
-    def _append(self, body: dict[str, Any]) -> int:
+    def _append(self, body: dict[str, Any], *, tip: bool = True) -> int:
         if self._file < 0:
             raise GuaranteeVoid(f"The ledger at {self._path} is closed.")
         index = len(self._records)
@@ -220,6 +258,8 @@ class Ledger:
             raise GuaranteeVoid(f"The ledger at {self._path} could not be written. Is the disk full?")
         os.fsync(self._file)
         self._records.append(record)
+        if tip:
+            write_tip(self._path, record)
         return index
 
     def _read(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ code runs with noise 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +17,17 @@ import pandas as pd
 
 from dpsynth.data.grid import Domain, coarsen, fine_domain
 from dpsynth.data.questions import max_groups
-from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import STRATA, Marginal, Statistics
-from dpsynth.data.table import PrivateTable, unit_index
+from dpsynth.data.table import PrivateTable
+from dpsynth.data.units import Units
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
 from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.measure_sequences import entity_histograms
 from dpsynth.privacy.noise import Entropy
 from dpsynth.privacy.plan import Plan
 from dpsynth.privacy.records import canonical
 from dpsynth.privacy.undeclared import undeclared_bounds, undeclared_values
 
-_SEQUENCE_CELLS = 12
 _HISTOGRAMS = "columns/histograms"
 
 
@@ -71,28 +69,23 @@ def measure(
     if "columns/histograms" not in plan:
         return Statistics(num_units=num_units, num_rows=num_units, domain=domain, fine={})
     crossed: dict[str, Marginal] = {}
-    if schema.sequence is not None:  # counts are entities
-        fine, num_rows = entity_histograms(shop, domain), num_units
-    elif plan.request.crossed and len(domain.cells) > 1:
+    if plan.request.crossed and len(domain.cells) > 1:
         crossed = crossed_histograms(shop, domain, plan.request.crossed)
         fine = sums(domain, crossed, plan.request.crossed)
-        num_rows = _total_rows(fine)
     else:
         fine = histograms(shop, domain)
-        num_rows = _total_rows(fine)
-    if schema.sequence is not None:  # pairs along time are bought over these, for few entities
-        max_cells = min(max_cells, _SEQUENCE_CELLS)
+    num_rows = num_units if shop.units.ordered else _total_rows(fine)  # sequences weigh 1 each
     coarse = coarsen(domain, fine, max_cells, num_rows=num_rows, crossed=crossed)
     bought = Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
     joints = [event for event in plan.events if event.stage == "marginals" and not event.choices]
     if not joints:
         return bought
-    return replace(bought, max_groups=_num_groups(bought, joints[0].noise_stddev, schema))
+    target = None if shop.units.ordered else schema.target
+    return replace(bought, max_groups=_num_groups(bought, joints[0].noise_stddev, target))
 
 
-def _num_groups(statistics: Statistics, noise_stddev: float, schema: Schema) -> int:
+def _num_groups(statistics: Statistics, noise_stddev: float, target: str | None) -> int:
     """Groups of cells per column in joint histograms, by their planned noise. Free."""
-    target = schema.target if schema.sequence is None else None
     num_strata = 1
     if target in statistics.domain.names:
         num_strata = int(statistics.axis(STRATA + target)[1].max()) + 1
@@ -106,8 +99,7 @@ def noisy_count(shop: Shop) -> float:
     """
 
     def count(frame: pd.DataFrame) -> np.ndarray:
-        units = unit_index(frame, shop.schema)
-        return np.array([int(units.max()) + 1 if len(units) else 0])
+        return np.array([shop.units.num(frame)])
 
     return max(1.0, float(shop.noisy("count", count)[0]))
 
@@ -115,16 +107,16 @@ def noisy_count(shop: Shop) -> float:
 def histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
     """Buys the histogram of every modelled column over its fine cells, in one pass.
 
-    Formal guarantee: a unit changes each column's histogram by at most max_rows (L2), all of them together by
-    sqrt(number of columns) * max_rows.
+    Formal guarantee: a unit changes each column's histogram by at most its mass (L1, hence L2), all of them
+    together by sqrt(number of columns) times that.
     """
     sizes = [cells.fine_size for cells in domain.cells]
 
     def count(frame: pd.DataFrame) -> np.ndarray:
         codes = domain.fine.codes(frame)
-        return np.concatenate([np.bincount(codes[:, i], minlength=size) for i, size in enumerate(sizes)])
+        return _weighted(shop.units, frame, [(codes[:, i], size) for i, size in enumerate(sizes)])
 
-    noisy = shop.noisy("columns/histograms", count)
+    noisy = shop.noisy("columns/histograms", count, scale=shop.units.resolution)
     stddev = shop.plan.event("columns/histograms").noise_stddev
     parts = np.split(noisy, np.cumsum(sizes)[:-1])
     return {
@@ -136,8 +128,8 @@ def histograms(shop: Shop, domain: Domain) -> dict[str, Marginal]:
 def crossed_histograms(shop: Shop, domain: Domain, target: str) -> dict[str, Marginal]:
     """Buys the histogram of every other column's fine cells by the target's cells, in one pass.
 
-    Formal guarantee: a unit changes each by at most max_rows (L2), all of them together by
-    sqrt(number of columns - 1) * max_rows.
+    Formal guarantee: a unit changes each by at most its mass (L1, hence L2), all of them together by
+    sqrt(number of columns - 1) times that.
     """
     fine, last = domain.fine, domain.names.index(target)
     others = [i for i in range(len(domain.cells)) if i != last]
@@ -146,9 +138,9 @@ def crossed_histograms(shop: Shop, domain: Domain, target: str) -> dict[str, Mar
     def count(frame: pd.DataFrame) -> np.ndarray:
         codes = fine.codes(frame).astype(np.int64)
         flat = [codes[:, i] * shape[1] + codes[:, last] for i, shape in zip(others, shapes)]
-        return np.concatenate([np.bincount(f, minlength=math.prod(s)) for f, s in zip(flat, shapes)])
+        return _weighted(shop.units, frame, [(f, math.prod(s)) for f, s in zip(flat, shapes)])
 
-    noisy = shop.noisy("columns/histograms", count)
+    noisy = shop.noisy("columns/histograms", count, scale=shop.units.resolution)
     stddev = shop.plan.event("columns/histograms").noise_stddev
     parts = np.split(noisy, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
     return {
@@ -160,6 +152,16 @@ def crossed_histograms(shop: Shop, domain: Domain, target: str) -> dict[str, Mar
         )
         for i, part, shape in zip(others, parts, shapes)
     }
+
+
+def _weighted(units: Units, frame: pd.DataFrame, columns: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
+    """Histograms of codes, each with its number of cells, behind each other; int64 in 1/`resolution`.
+
+    Float64 sums of integers are exact below 2**53, which is 2**33 sequences.
+    """
+    weights = units.weights(units.owners(frame))
+    parts = [np.bincount(codes, weights=weights, minlength=size) for codes, size in columns]
+    return np.concatenate(parts).astype(np.int64)
 
 
 def sums(domain: Domain, crossed: Mapping[str, Marginal], target: str) -> dict[str, Marginal]:

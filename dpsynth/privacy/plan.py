@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.questions import Rounds
+from dpsynth.data.units import units_of
 from dpsynth.errors import InvalidInput
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.drafts import list_drafts, look_drafts
+from dpsynth.privacy.purchases import list_purchases
 
 __all__ = ["Plan", "PlannedEvent", "PrivacyConfig", "Request", "TrainingConfig", "TrainingPlan", "make_plan"]
 
@@ -51,12 +52,6 @@ class Request:
     rounds: Rounds | None = None
     validates: bool = False
     num_parameters: int | None = None
-
-    def num_histograms(self, event: str) -> int:
-        """How many joint histograms an event of the stage "marginals" pays for."""
-        if event in ("marginals", "marginals/refined"):
-            return self.num_marginals if event == "marginals" else self.num_refined
-        return 0 if self.rounds is None else self.rounds.choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +120,7 @@ class PlannedEvent:
       sensitivity: L2 norm by which one unit can change what is measured; of choices, how far it can move a
         score.
       choices: made by the exponential mechanism; 0 for a Gaussian one.
+      num_histograms: answered together, as one vector; 0 for anything else.
       looks: at the loss while training; 0 for anything else.
       failure: delta of the event by itself (partition selection), else 0.
       about: what is read, for people.
@@ -135,6 +131,7 @@ class PlannedEvent:
     event: DpEvent
     noise_multiplier: float
     sensitivity: float
+    num_histograms: int = 0
     failure: float = 0.0
     choices: int = 0
     looks: int = 0
@@ -265,16 +262,17 @@ def make_plan(
     problems = list(plan_problems(privacy, training, request, num_units))
     if problems:
         raise InvalidInput("the plan", problems)
-    unit = {"unit": schema.unit.column or "row", "max_rows": schema.unit.max_rows}
-    drafts = list_drafts(privacy, schema, request, num_units)
+    units = units_of(schema)
+    unit = {"unit": units.name, "max_rows": units.max_rows}
     if privacy.name == "encoding":
         priced = make_plan(replace(privacy, name="dp"), training, schema, request, num_units)
         return budget.without_private_training(priced, NonPrivate(**unit))
-    drafts += look_drafts(privacy, training, request, num_units)
+    looked = training if privacy.private else None
+    purchases = list_purchases(privacy, schema, request, training=looked, num_units=num_units)
     if not privacy.private:
-        plan = budget.without_privacy(drafts, NonPrivate(**unit), num_units, request)
+        plan = budget.without_privacy(purchases, NonPrivate(**unit), num_units, request)
         clipped = privacy.name == "clipping" and request.trains
         return replace(plan, training=budget.clipping_alone(training, num_units)) if clipped else plan
-    spends = bool(drafts) or request.trains
+    spends = bool(purchases) or request.trains
     guarantee = Guarantee(epsilon=privacy.total_epsilon if spends else 0.0, delta=privacy.delta, **unit)
-    return budget.solve(privacy, training, guarantee, drafts, num_units, request)
+    return budget.solve(privacy, training, guarantee, purchases, num_units, request)

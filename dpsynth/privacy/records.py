@@ -66,6 +66,18 @@ def canonical(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+# Where and how the training event is computed; may change when a run goes on.
+_EXECUTION = ("physical_batch_size", "backend", "device")
+
+
+def mechanism(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a plan without what may differ when the run goes on: where and how its events are computed."""
+    training = plan["training"]
+    if training is None:
+        return dict(plan)
+    return {**plan, "training": {k: v for k, v in training.items() if k not in _EXECUTION}}
+
+
 def check_chain(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lists what is wrong with the records of a ledger: order, hashes, charges that no plan covers."""
     if not records or records[0].get("kind") != "plan":

@@ -1,7 +1,8 @@
 """Choosing the best of a random number of trials: how many, and what showing only the best costs.
 
-The number of trials is drawn from the operating system's entropy and stays secret: given that number, the
-choice would cost more. What is shown is the best trial alone, with its configuration.
+The number of trials is drawn from the operating system's entropy and stays secret: given that number, or the
+best one's place among them, which bounds it, the choice would cost more. What is shown is the best trial's
+release and its configuration; neither its score nor anything of other trials.
 
 Source: Papernot & Steinke (2022), Hyperparameter tuning with Renyi differential privacy.
 """
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from dpsynth.errors import GuaranteeVoid
 
 if TYPE_CHECKING:
     from dpsynth.privacy.release import Release
@@ -203,6 +206,16 @@ def certified(release: Release, facts: Mapping[str, Any]) -> Release:
     return replace(release, ledger=tuple(records), certificate=certificate)
 
 
+def score_noise(epsilon: float, delta: float) -> float:
+    """Noise multiplier of a trial's score: as much as one Gaussian event may have for the trial's budget.
+
+    Holdout rows are in no trial's training table, so their budget is as large as the trial's own.
+    """
+    from dpsynth.privacy.calibration import gaussian_noise_multiplier
+
+    return math.ceil(gaussian_noise_multiplier(epsilon, delta) * 1e4) / 1e4
+
+
 def noisy_score(scores: np.ndarray, noise_multiplier: float, entropy: Any, *, max_rows: int = 1) -> float:
     """Returns the noisy sum of scores of rows that no trial trained on.
 
@@ -212,9 +225,13 @@ def noisy_score(scores: np.ndarray, noise_multiplier: float, entropy: Any, *, ma
 
     Args:
       scores: private; in [0, 1], one per row.
+    Raises:
+      GuaranteeVoid: a score is not a number; what its row would change has no bound.
     """
     from dpsynth.privacy.noise import exact_gaussian
 
+    if not np.isfinite(scores).all():
+        raise GuaranteeVoid("A row's score is not finite. Score every row with a number in [0, 1].")
     steps = np.rint(np.clip(scores, 0.0, 1.0) * _SCORE_STEPS).astype(np.int64)
     stddev = noise_multiplier * _SCORE_STEPS * max_rows
     return float(exact_gaussian(np.array([steps.sum()]), stddev, entropy=entropy)[0] / _SCORE_STEPS)

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from dpsynth.data.axis import resolution, to_axis
+from dpsynth.data.dtype_limits import dtype_range
 from dpsynth.data.schema import Column
 from dpsynth.privacy.answers import Shop
 from dpsynth.privacy.noise import Entropy, exact_gaussian
@@ -97,7 +98,8 @@ def _with_declared_side(column: Column, low: float, high: float) -> tuple[float,
         low = float(to_axis(column, pd.Series([column.min]))[0])
     if column.max is not None:
         high = float(to_axis(column, pd.Series([column.max]))[0])
-    return float(min(low, high)), float(max(low, high))
+    least, most = dtype_range(column.dtype or "float64")
+    return float(max(min(low, high), least)), float(min(max(low, high), most))
 
 
 def undeclared_values(shop: Shop) -> dict[str, tuple]:
@@ -109,7 +111,7 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
     """
     names = [name for name, kind in shop.schema.undeclared if kind == "values"]
     failure = shop.plan.event("columns/values").failure / len(names)
-    rows = shop.schema.unit.max_rows
+    rows = shop.units.max_rows
 
     def find(frame: pd.DataFrame, stddev: float, entropy: Entropy) -> dict[str, list]:
         threshold = selection_threshold(stddev, failure, rows) if shop.plan.private else 0.5
@@ -117,6 +119,12 @@ def undeclared_values(shop: Shop) -> dict[str, tuple]:
 
     found = shop.select("columns/values", find)
     return {name: tuple(values) for name, values in found.items()}
+
+
+def value_counts(series: pd.Series) -> pd.Series:
+    """Counts the rows of each value that occurs; missing ones are left out. Private."""
+    counts = series.dropna().value_counts(sort=False)
+    return counts[counts > 0]
 
 
 def _frequent(series: pd.Series, stddev: float, threshold: float, entropy: Entropy) -> list:

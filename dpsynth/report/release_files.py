@@ -90,6 +90,7 @@ def certificate_table(release: ReleaseFacts) -> pd.DataFrame:
         ("unit of privacy", certificate["unit"]),
         ("rows per unit, at most", certificate.get("max_rows")),
         ("neighbours", str(certificate["neighbours"]).replace("_", " ")),
+        ("covers", certificate.get("covers")),
         ("ε declared", certificate.get("epsilon") if certificate["private"] else "infinite"),
         ("δ declared", certificate.get("delta")),
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.units import units_of
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.panel import Panel, make_panel
 from dpsynth.evaluation.plots import COLOURS, INK, REAL, REAL_EDGE, new_axes, png, shortened, title
@@ -46,7 +47,7 @@ _ALT = {
 
 def sequences_section(material: Material, config: ReportConfig) -> Section | None:
     """Sample paths, autocorrelations and lengths; only for sequences, and beside real ones."""
-    if material.schema.sequence is None or material.real is None:
+    if not units_of(material.schema).ordered or material.real is None:
         return None
     pictures = sequence_pictures(material.synthetic, material.real, material.schema, config.seed)
     blocks = [Picture(png=content, alt=_ALT[name]) for name, content in pictures.items()]

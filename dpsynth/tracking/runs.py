@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from dpsynth.data.table import PrivateTable
 
 # `public` is declared, `released` was paid for, `internal` touched private data without paying.
-METRIC_NAMES = re.compile(r"(public|released|internal|privacy|audit|seconds|system)/.+")
+# Times and loads of the machine follow private rows, so they are internal as well.
+METRIC_NAMES = re.compile(r"(public|released|internal|privacy)/.+")
+_SYSTEM = "internal/system/"
 _BATCH = 500  # MLflow accepts 1000 metrics in one call
 _LONGEST_PARAM = 6000
 _LONGEST_SCHEMA = 60_000
@@ -36,15 +38,16 @@ _DIGEST = 36  # characters that MLflow keeps
 @functools.cache
 def git_commit() -> str:
     """Returns the commit of this code, marked when the working tree differs from it."""
-    where = Path(__file__).resolve().parent
+    file = Path(__file__).resolve()
 
     def git(*words: str) -> str:
         done = subprocess.run(
-            ["git", *words], cwd=where, capture_output=True, text=True, timeout=10, check=True
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, timeout=10, check=True
         )
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", file.name)  # an installed package may lie in another's repository
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-modified" if changed else "")
     except (OSError, subprocess.SubprocessError):
@@ -63,7 +66,7 @@ class Tracker:
         """Records facts to search by, for example `dp.claim`."""
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
-        """Records a number; its name starts with its visibility or kind.
+        """Records a number; its name starts with its visibility; `privacy/` is what was spent.
 
         Raises:
           DpsynthError: the name says neither.
@@ -98,12 +101,12 @@ class Tracker:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Records how long a stage took as `seconds/STAGE`."""
+        """Records how long a stage took as `internal/seconds/STAGE`."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.metric(f"seconds/{stage}", time.perf_counter() - start)
+            self.metric(f"internal/seconds/{stage}", time.perf_counter() - start)
 
 
 class MlflowTracker(Tracker):
@@ -212,13 +215,14 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
 
 @contextlib.contextmanager
 def _watched(tracker: MlflowTracker) -> Iterator[None]:
-    """Records the machine's processor, memory, network and accelerators as `system/...` now and then."""
+    """Records the machine's processor, memory, network and accelerators now and then; internal."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     config = tracker.config
     monitor = SystemMetricsMonitor(
         tracker.run_id, sampling_interval=config.system_seconds, tracking_uri=config.uri
     )
+    monitor._metrics_prefix = _SYSTEM  # else the names would say that anybody may see them
     monitor.start()
     try:
         yield
@@ -226,7 +230,7 @@ def _watched(tracker: MlflowTracker) -> Iterator[None]:
         monitor.finish()
         with contextlib.suppress(Exception):  # the last look, which the monitor itself throws away
             tracker.metrics(
-                {f"system/{key}": value for key, value in monitor.aggregate_metrics().items()},
+                {f"{_SYSTEM}{key}": value for key, value in monitor.aggregate_metrics().items()},
                 monitor._logging_step,
             )
 

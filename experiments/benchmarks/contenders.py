@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpsynth.config import CONF
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.generators.base import load_generator
+from dpsynth.places import CONF
 from dpsynth.privacy.clipping import BookKeeper
 from dpsynth.privacy.noise import AesEntropy
 from dpsynth.privacy.plan import TrainingPlan

@@ -11,7 +11,7 @@ from pathlib import Path
 def main() -> None:
     import torch
 
-    from experiments.benchmarks.contenders import NUM_UNITS, Contender, adult
+    from .contenders import NUM_UNITS, Contender, adult
 
     kind, largest = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(1)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.schema import Boolean, Categorical
 from dpsynth.errors import DpsynthError
-from experiments.benchmarks.contenders import Contender
+
+from .contenders import Contender
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def peer_python(configured: str | None, package: str) -> str | None:
 @contextlib.contextmanager
 def ctgan_peer(python: str, model: str, batch_size: int, num_rows: int, clock: str) -> Iterator[Peer]:
     """Starts the package's own training on a made-up table of the public Adult schema."""
-    from experiments.benchmarks.contenders import adult
+    from .contenders import adult
 
     schema = adult()
     maker = Contender(name="tvae", settings={}, private=True, schema=schema)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dpsynth.errors import InvalidInput, Problem
-from experiments.benchmarks.harness import Figure, Task, checked_names, interleave, milliseconds, ratio
+
+from .harness import Figure, Task, checked_names, interleave, milliseconds, ratio
 
 if TYPE_CHECKING:
     from dpsynth.data.schema import Schema
-    from experiments.benchmarks.contenders import Contender
+
+    from .contenders import Contender
 
 ROWS = ("step", "peer", "generate")
 _FEATURES = 5
@@ -70,7 +72,7 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     """Measures row by row; yields each row's figures, or why it was skipped."""
     import torch
 
-    from experiments.benchmarks.peers import peer_python
+    from .peers import peer_python
 
     torch.set_num_threads(1)
     for row in rows:
@@ -109,7 +111,7 @@ def step(settings: Settings) -> list[Figure]:
 
 def peer(settings: Settings) -> list[Figure]:
     """A plain step over one of `gretel-synthetics`: the published networks, on the same table."""
-    from experiments.benchmarks.peers import dgan_peer, peer_python
+    from .peers import dgan_peer, peer_python
 
     schema = _schema(settings)
     ours = _contender(schema, False, batch_size=settings.batch_size)
@@ -132,7 +134,7 @@ def generate(settings: Settings) -> list[Figure]:
     import pyarrow.parquet as pq
     import torch
 
-    from experiments.benchmarks.memory_probe import resident_megabytes
+    from .memory_probe import resident_megabytes
 
     generator = _contender(_schema(settings), True, anchored=True).generator
     num, sizes = settings.generate, []
@@ -193,7 +195,8 @@ def _contender(schema: Schema, private: bool, *, anchored: bool = False, **setti
 
     from dpsynth.data.statistics import Marginal, Statistics
     from dpsynth.generators import dgan
-    from experiments.benchmarks.contenders import Contender
+
+    from .contenders import Contender
 
     statistics = Statistics.made_up(schema, max_cells=12)
     if anchored:
@@ -208,6 +211,6 @@ def _contender(schema: Schema, private: bool, *, anchored: bool = False, **setti
 
 
 def _repeated(one, times: int):
-    from experiments.benchmarks.contenders import repeated
+    from .contenders import repeated
 
     return repeated(one, times)

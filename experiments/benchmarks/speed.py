@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dpsynth.errors import InvalidInput, Problem
-from experiments.benchmarks.harness import Figure, checked_names
+
+from .harness import Figure, checked_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Settings:
     @property
     def python(self) -> str:
         """The Python of the peers; `missing` has looked for it."""
-        from experiments.benchmarks.peers import peer_python
+        from .peers import peer_python
 
         return peer_python(self.peer_python, "ctgan")
 
@@ -90,7 +91,7 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     """Measures row by row; yields each row's figures, or why it was skipped."""
     import torch
 
-    from experiments.benchmarks import speed_steps, speed_tables
+    from . import speed_steps, speed_tables
 
     torch.set_num_threads(settings.threads)
     for row in rows:

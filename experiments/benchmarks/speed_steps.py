@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from experiments.benchmarks.contenders import NUM_UNITS, Contender, adult, repeated
-from experiments.benchmarks.harness import Figure, Task, interleave, milliseconds, ratio
-from experiments.benchmarks.peers import ctgan_peer
-from experiments.benchmarks.stock_opacus import stock_opacus
+from .contenders import NUM_UNITS, Contender, adult, repeated
+from .harness import Figure, Task, interleave, milliseconds, ratio
+from .peers import ctgan_peer
+from .stock_opacus import stock_opacus
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from experiments.benchmarks.speed import Settings
+    from .speed import Settings
 
 
 # Published sizes; one one-hot per column, because stock Opacus cannot clip the decoder's standard deviations.

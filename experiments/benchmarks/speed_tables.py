@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.benchmarks.contenders import NUM_UNITS, Contender, adult, repeated
-from experiments.benchmarks.harness import Figure, interleave, milliseconds, ratio
-from experiments.benchmarks.memory_probe import peak_megabytes, reset_peak, resident_megabytes
+from .contenders import NUM_UNITS, Contender, adult, repeated
+from .harness import Figure, interleave, milliseconds, ratio
+from .memory_probe import peak_megabytes, reset_peak, resident_megabytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.data.schema import Schema
-    from experiments.benchmarks.speed import Settings
+
+    from .speed import Settings
 
 
 _BATCHES = 10  # of the row sampler, per round: a single one is too short for the clock
@@ -71,7 +72,7 @@ def memory(settings: Settings) -> list[Figure]:
     """
     peaks = {}
     for kind in ("private", "unsplit", "plain"):
-        command = [sys.executable, "-m", "experiments.benchmarks.memory_probe", kind, "10000"]
+        command = [sys.executable, "-m", f"{__package__}.memory_probe", kind, "10000"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[kind] = json.loads(done.stdout.splitlines()[-1])
     above = {kind: peak["peak"] - peak["start"] for kind, peak in peaks.items()}

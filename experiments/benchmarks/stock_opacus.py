@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.benchmarks.contenders import Contender
+from .contenders import Contender
 
 
 def stock_opacus(contender: Contender, units: Tensor, batch_size: int, *, ghost: bool) -> Callable[[], None]:

@@ -14,6 +14,7 @@ from torch import nn
 from toys import CountingLedger
 from worlds import CONF, build, installed, read_config
 
+from dpsynth.data.unit_encoder import OfRows
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import generator_names, load_generator
 from dpsynth.privacy.configs import TrainingConfig
@@ -25,7 +26,7 @@ NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 TABULAR = [
     name
     for name in NAMES
-    if installed(name) and not getattr(load_generator(name).Generator, "sequential", False)
+    if installed(name) and issubclass(load_generator(name).Generator.encoder_type, OfRows)
 ]
 TRAINED = [name for name in TABULAR if load_generator(name).Generator.trains]
 ALLOWED = (nn.Linear, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Tanh)

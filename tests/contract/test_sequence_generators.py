@@ -14,6 +14,7 @@ from toys import CountingLedger
 from worlds import CONF, read_config
 
 from dpsynth.data.sequence_questions import RESOLUTION
+from dpsynth.data.unit_encoder import OfSequences
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import load_generator
 from dpsynth.privacy.configs import TrainingConfig
@@ -24,7 +25,7 @@ from dpsynth.privacy.training import train
 NAMES = sorted(
     path.stem
     for path in CONF.glob("*.yaml")
-    if getattr(load_generator(path.stem).Generator, "sequential", False)
+    if issubclass(load_generator(path.stem).Generator.encoder_type, OfSequences)
 )
 SCHEMAS = {"variable": panels.SCHEMA, "fixed": panels.CALENDAR}
 SMALL = {"attribute_num_units": 8, "feature_num_units": 8, "batch_size": 16, "private_batch_size": 64}

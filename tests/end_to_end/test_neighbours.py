@@ -21,6 +21,7 @@ from dpsynth.data.columns import Integer
 from dpsynth.data.sequence_marginals import SequenceMarginals
 from dpsynth.data.sequence_times import SequenceTimes
 from dpsynth.data.table import PrivateTable
+from dpsynth.data.unit_encoder import OfSequences
 from dpsynth.generators.base import generator_names, load_generator
 from dpsynth.privacy import looks, training
 from dpsynth.privacy import measure as measuring
@@ -32,7 +33,9 @@ from tests.support.leftovers import leftovers
 from tests.support.swamped import SwampedEntropy
 from tests.support.worlds import SCHEMA, installed, make_table
 
-SEQUENTIAL = [n for n in generator_names() if getattr(load_generator(n).Generator, "sequential", False)]
+SEQUENTIAL = [
+    n for n in generator_names() if issubclass(load_generator(n).Generator.encoder_type, OfSequences)
+]
 TABULAR = [n for n in generator_names() if n not in SEQUENTIAL and installed(n)]
 OPEN = SCHEMA.with_columns(Integer(name="age", min=None, max=None))  # bounds of age are bought
 

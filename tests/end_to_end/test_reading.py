@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from dpsynth import pipeline
 from dpsynth.data.datasets import DataConfig, load
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Integer, Schema
 from dpsynth.data.table import PrivateTable
-from dpsynth.generators import independent
+from dpsynth.generators import bayes_net, independent
 from dpsynth.privacy import undeclared
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.noise import FixedEntropy, exact_gaussian
@@ -44,7 +45,9 @@ def left(tmp_path):
     """Reads a table from a file and runs a recipe on it; returns every file of the run."""
     count = itertools.count()
 
-    def leave(frame: pd.DataFrame, schema: Schema, *, ending="parquet", entropy=None) -> dict[str, bytes]:
+    def leave(
+        frame: pd.DataFrame, schema: Schema, *, ending="parquet", entropy=None, recipe=RECIPE
+    ) -> dict[str, bytes]:
         folder = tmp_path / str(next(count))
         folder.mkdir()
         path = folder / f"t.{ending}"
@@ -52,7 +55,7 @@ def left(tmp_path):
         schema.dump(folder / "s.yaml")
         rows, found = load(DataConfig(name="csv", path=str(path), schema=str(folder / "s.yaml")))
         run = folder / "run"
-        pipeline.run(PrivateTable(rows, found), RECIPE, run, entropy=entropy)
+        pipeline.run(PrivateTable(rows, found), recipe, run, entropy=entropy)
         assert entropy is not None or verify(run / "release").passed
         return leftovers(run)
 
@@ -92,6 +95,36 @@ def test_the_order_of_rows_decides_nothing(sound, ending, left, monkeypatch):
     runs = [left(frame.iloc[o], schema, ending=ending, entropy=FixedEntropy(4)) for o in orders]
     same = all(run == runs[0] for run in runs)
     assert same is sound
+
+
+ODD = [
+    "@y",
+    "~y",
+    "y",
+    "a=b",
+    'say "hi", $5^$',
+    "line\nbreak",
+    "x/y",
+    "${env}",
+    "{c}",
+    "1",
+    "true",
+    "(other)",
+]
+
+
+def test_no_name_collides_with_one_of_ours(left):
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({name: random.integers(0, 9, 300) for name in ODD}).assign(y=["u", "v"] * 150)
+    columns = [
+        Categorical(name=name, values=("u", "v")) if name == "y" else Integer(name=name, min=0, max=8)
+        for name in ODD
+    ]
+    schema = Schema(columns=tuple(columns), num_units=300, target="y")
+    recipe = replace(RECIPE, generator="bayes_net", settings=bayes_net.Config())
+    for ending in ("csv", "parquet"):
+        files = left(frame, schema, ending=ending, recipe=recipe)
+        assert [c["name"] for c in json.loads(files["release/release.json"])["schema"]["columns"]] == ODD
 
 
 @pytest.mark.parametrize("first", [0.0, -0.0, None])

@@ -144,15 +144,23 @@ def test_names_tell_released_from_internal_and_no_private_count_is_recorded(swep
     assert run.data.tags["dp.claim"] == "epsilon=1, delta=1e-05" and run.data.tags["dp.unit"] == "row"
     assert run.data.tags["mlflow.source.git.commit"]
     assert {"internal/tstr_auc_logistic", "internal/tv_1way", "released/rows"} <= set(run.data.metrics)
-    assert {"seconds/measure", "seconds/load", "seconds/evaluate"} <= set(run.data.metrics)
+    assert {"internal/seconds/measure", "internal/seconds/load", "internal/seconds/evaluate"} <= set(
+        run.data.metrics
+    )
     assert run.data.params["privacy.epsilon"] == "1.0" and run.data.params["training.steps"] == "3"
+    declared = {
+        "privacy/epsilon",
+        "privacy/table_epsilon",
+        "released/rows",
+    }  # what was bought, and made of it
+    assert all(name.startswith("internal/") or name in declared for name in run.data.metrics)
     recorded = [*run.data.params.values(), *run.data.tags.values(), *map(str, run.data.metrics.values())]
     point = collect(next((here / "outputs").glob("*/*")))[0]
     config = train.parse(json.loads(json.dumps(_nested(point.settings))))
     from dpsynth.data.datasets import load
-    from dpsynth.data.split import split
+    from experiments.holdout import same_again
 
-    sides = split(*load(config.data), config.holdout_share, config.seed)
+    sides = same_again(*load(config.data), config.holdout_share, Path(point.release).parent)
     private = {str(number) for side in sides for number in (len(side), float(len(side)))} | {str(NUM_ROWS)}
     assert not private & set(recorded)
 
@@ -244,7 +252,11 @@ def test_jobs_of_the_joblib_launcher_share_one_fresh_store(table, here, monkeypa
     runs = runs_of(here)
     assert code == 0 and [run.info.status for run in runs] == ["FINISHED"] * 5
     assert len(collect(next((here / "outputs").glob("*/*")))) == 4
-    threads = {run.data.metrics["system/threads"] for run in runs if "system/threads" in run.data.metrics}
+    threads = {
+        run.data.metrics["internal/system/threads"]
+        for run in runs
+        if "internal/system/threads" in run.data.metrics
+    }
     assert threads and 2 * max(threads) <= max(2, os.cpu_count())  # two jobs at a time share the cores
 
 

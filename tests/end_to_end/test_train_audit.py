@@ -75,15 +75,18 @@ def test_private_run_shows_theory_and_evidence_and_logs_both(call, capsys):
     out, (data, artefacts) = capsys.readouterr().out, logged()
     assert "CONSISTENT. ε claimed 4, audited at least" in out and "Attack on the training step" in out
     metrics, params = data.metrics, data.params
-    assert metrics["audit/eps_theory"] == 4.0 and 1.0 < metrics["audit/eps_lo_best"] < 4.0
-    assert metrics["audit/gap"] == pytest.approx(4.0 - metrics["audit/eps_lo_best"])
-    assert metrics["audit/conformance/steps"] == 3 and metrics["audit/conformance/clip_max"] <= 1.0001
-    assert 0.97 < metrics["audit/conformance/noise_ratio"] < 1.03
-    assert {"audit/conformance/rate", "audit/conformance/divisor"} <= metrics.keys()
-    head = "audit/trace/gradient/constructed"
+    assert metrics["internal/audit/eps_theory"] == 4.0 and 1.0 < metrics["internal/audit/eps_lo_best"] < 4.0
+    assert metrics["internal/audit/gap"] == pytest.approx(4.0 - metrics["internal/audit/eps_lo_best"])
+    assert (
+        metrics["internal/audit/conformance/steps"] == 3
+        and metrics["internal/audit/conformance/clip_max"] <= 1.0001
+    )
+    assert 0.97 < metrics["internal/audit/conformance/noise_ratio"] < 1.03
+    assert {"internal/audit/conformance/rate", "internal/audit/conformance/divisor"} <= metrics.keys()
+    head = "internal/audit/trace/gradient/constructed"
     assert metrics[f"{head}/auc"] == pytest.approx(metrics[f"{head}/auc_ceiling"], abs=0.15)  # 6 deviations
-    assert metrics["audit/seconds"] < 30  # 2 to 3 on one free core
-    assert data.tags["audit.verdict"] == "CONSISTENT"
+    assert metrics["internal/audit/seconds"] < 30  # 2 to 3 on one free core
+    assert data.tags["internal/audit.verdict"] == "CONSISTENT"
     assert params["audit.m"] == "400" and params["audit.adjacency"] == "add_remove"
     assert artefacts == {"audit.json", "theory_and_evidence.png"}
     body = json.loads(Path("run/audit/audit.json").read_text())
@@ -94,8 +97,8 @@ def test_method_without_training_is_audited_for_what_it_buys(call, capsys):
     assert call("generator=independent", "privacy.epsilon=1", *QUICK) == 0
     out, (data, _) = capsys.readouterr().out, logged()
     assert "Attack on" not in out and "CONSISTENT. ε claimed 1, audited at least 0." in out
-    assert 0.8 < data.metrics["audit/eps_lo_best"] < 1.0
-    assert not any(name.startswith("audit/conformance") for name in data.metrics)
+    assert 0.8 < data.metrics["internal/audit/eps_lo_best"] < 1.0
+    assert not any(name.startswith("internal/audit/conformance") for name in data.metrics)
 
 
 def test_release_beside_its_run_is_audited_without_naming_its_rows(call, monkeypatch, capsys):
@@ -160,7 +163,10 @@ def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsy
     assert call("generator=independent", "privacy=none", *QUICK) == 0
     out, (data, _) = capsys.readouterr().out, logged()
     assert "INCONCLUSIVE. There is no private claim to audit. Checked release files" in out
-    assert data.metrics["audit/invariance_leaks"] == 0 and "audit/eps_theory" not in data.metrics
+    assert (
+        data.metrics["internal/audit/invariance_leaks"] == 0
+        and "internal/audit/eps_theory" not in data.metrics
+    )
 
 
 def halve_noise(monkeypatch):
@@ -180,5 +186,8 @@ def test_halved_noise_ends_the_run_in_an_error_after_everything_is_recorded(call
     assert call(*TVAE, "privacy.epsilon=4", f"audit={audit}") == 1
     seen, (data, _) = capsys.readouterr(), logged()
     assert "The audit found a violation" in seen.err and "noise is smaller" in seen.err
-    assert data.tags["audit.verdict"] == "VIOLATION" and data.metrics["audit/conformance/noise_ratio"] < 0.6
+    assert (
+        data.tags["internal/audit.verdict"] == "VIOLATION"
+        and data.metrics["internal/audit/conformance/noise_ratio"] < 0.6
+    )
     assert Path("run/result.json").is_file()

@@ -117,7 +117,7 @@ def build(
     encoder = module.Generator.encoder(config, schema, statistics, private=private)
     units, marginals = encoder.encode(table), []
     for question in module.Generator.questions(config, schema, private=private):
-        counts = encoder.count(question, units) / encoder.resolution
+        counts = encoder.count(question, units) / encoder.units.resolution
         noisy = counts + noise_stddev * random.standard_normal(counts.shape)
         marginals.append(Marginal(columns=question.columns, counts=noisy, noise_stddev=noise_stddev))
     statistics = replace(statistics, marginals=tuple(marginals))

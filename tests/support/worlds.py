@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 import yaml
 
-from dpsynth.data.encoding import TableEncoder, pack_units
+from dpsynth.data.encoding import TableEncoder
 from dpsynth.data.grid import coarsen, fine_domain
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Identifier, Integer, Schema, Unit
 from dpsynth.data.statistics import Marginal, Statistics
@@ -113,6 +113,5 @@ def build(
     def rebuild(seed: int = 0) -> Any:
         return module.Generator(config, encoder, statistics, seed=seed, private=private)
 
-    packed = encoder.encode(table)
-    units = torch.from_numpy(packed if rows_per_unit is None else pack_units(packed, owners, rows_per_unit))
+    units = torch.from_numpy(encoder.encode(table.assign(who=owners)))
     return World(table=table, encoder=encoder, generator=rebuild(), units=units, rebuild=rebuild)

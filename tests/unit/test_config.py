@@ -15,7 +15,9 @@ from hydra import compose, initialize_config_dir
 
 from dpsynth.alone import alone
 from dpsynth.config import CONF, SECTIONS, RunConfig, generator_names, parse
+from dpsynth.data.unit_encoder import OfSequences
 from dpsynth.errors import InvalidInput
+from dpsynth.methods import encoder_of
 from experiments import overrides
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,17 +52,35 @@ CHOICES = [p for group in (*SECTIONS, "generator") for p in CONF.glob(f"{group}/
 # The other audits attack a finished release (experiments.audit), and none has nothing to set.
 CHOICES = [p for p in CHOICES if p.parent.name != "audit" or p.stem == "smoke"]
 
+# What a choice about sequences goes together with.
+ORDERED = {f"data/{name}.yaml": ["generator=dgan"] for name in ("nlswork", "weather_days")}
+ORDERED |= {
+    f"generator/{name}.yaml": ["data=nlswork"]
+    for name in generator_names()
+    if encoder_of(name) is OfSequences
+}
+
 
 @pytest.mark.parametrize("choice", sorted(str(path.relative_to(CONF)) for path in CHOICES))
 def test_every_choice_of_every_group_lists_exactly_the_keys_of_its_dataclass(choice):
     group, name = choice.removesuffix(".yaml").split("/")
-    node = composed(f"{group}={name}") if group != "data" or name != "csv" else composed("data=csv")
+    node = composed(f"{group}={name}", *ORDERED.get(choice, ()))
     if group == "data" and name == "csv":
         assert set(problems_of(node)) == {"data.path", "data.schema"}
         return
     config = parse(node)
     keys = {field.name for field in dataclasses.fields(getattr(config, group))}
     assert keys == set(node[group]) - ({"name"} if group == "generator" else set())
+
+
+def test_a_method_that_does_not_fit_the_table_is_refused_with_those_that_do():
+    found = problems_of(composed("data=nlswork", "generator=tvae"))
+    assert list(found) == ["generator"]
+    assert "tvae is for rows" in found["generator"] and "sequences by idcode" in found["generator"]
+    assert "Use one of arima, dgan, sequence_independent, var" in found["generator"]
+    assert "sequence: null" in found["generator"]
+    turned = problems_of(composed("data=hi", "generator=dgan"))["generator"]
+    assert "dgan is for sequences" in turned and "declares rows" in turned and "tvae" in turned
 
 
 def test_all_mistakes_are_shown_at_once_with_the_nearest_name(plain):

@@ -125,14 +125,18 @@ def _joint_faults(evidence: Evidence) -> Iterator[str]:
     encoder = method.encoder(recipe.settings, evidence.schema, statistics, **options)
     fixed = method.questions(recipe.settings, evidence.schema, **options)
     for event in paid:
-        found, num = per_event[event.name], plan.request.num_histograms(event.name)
+        found, num = per_event[event.name], event.num_histograms
         if len(found) != num:
             yield f"{event.name} pays for {num} joint histograms; {len(found)} are released."
             continue
-        chosen: Sequence[Any] = [Question(columns=marginal.columns) for marginal in found]
+        chosen: Sequence[Any] = [Question(columns=m.columns, partition=m.partition) for m in found]
         asked = fixed if event.name == "marginals" else chosen
-        if len({marginal.columns for marginal in found}) != len(found):
+        flat = [marginal.columns for marginal in found if marginal.partition is None]
+        if len(set(flat)) != len(flat):  # one tree may be bought several times: each costs, and has its noise
             yield f"{event.name} has a joint histogram twice."
+            continue
+        if not all(m.partition is None or m.partition.fits(statistics.domain) for m in found):
+            yield f"{event.name} has a tree over other columns or cells than the table's."
             continue
         for marginal, question in zip(found, asked):
             yield from _marginal_faults(marginal, question.columns, encoder.shape(question), event)
@@ -175,6 +179,7 @@ def check_rows(evidence: Evidence) -> str:
 
     from dpsynth.data.dtypes import storage_dtype
     from dpsynth.data.io import read_dtypes
+    from dpsynth.data.units import units_of
     from dpsynth.data.validation import check_columns
 
     schema, path = evidence.schema, evidence.folder / FILES[0]
@@ -189,8 +194,8 @@ def check_rows(evidence: Evidence) -> str:
     rows = pd.read_parquet(path)
     _, problems = check_columns(rows, schema, text=False)
     refuse(f"{shown(problem.where, 80)}: {shown(problem.rule)}" for problem in problems)
-    unit = schema.unit
-    if unit.column is not None and len(rows):
-        most = int(rows.groupby(unit.column, observed=True).size().max())
-        require(most <= unit.max_rows, f"A unit has {most} rows; {unit.max_rows} are declared.")
+    units = units_of(schema)
+    if len(rows):
+        most = int(np.bincount(units.owners(rows)).max())
+        require(most <= units.max_rows, f"A unit has {most} rows; {units.max_rows} are declared.")
     return f"{len(rows):,} rows of {len(expected)} columns, each value as declared"

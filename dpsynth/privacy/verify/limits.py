@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.units import units_of
 from dpsynth.privacy.checks import rate_and_steps
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ def limit_problems(schema: Schema, recipe: Recipe) -> Iterator[str]:
     """Why this recipe is not planned again."""
     if len(schema.columns) > MOST_COLUMNS:
         yield f"The schema has {len(schema.columns)} columns; up to {MOST_COLUMNS} are verified."
-    length = schema.sequence.max_length if schema.sequence else 1
-    if max(schema.unit.max_rows, length) > _MOST_ROWS:
+    if units_of(schema).max_rows > _MOST_ROWS:
         yield f"A unit has more than {_MOST_ROWS} rows."
     privacy, training = recipe.privacy, recipe.training
     if privacy.private and not 0.0 < privacy.total_epsilon <= MOST_EPSILON:

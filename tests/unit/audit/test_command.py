@@ -147,8 +147,11 @@ def test_own_audit_of_a_run_stays_and_mlflow_gets_figures_and_verdict(released):
     assert own.read_text() == "of the run"
     client = MlflowClient(tracking_uri=uri)
     (run,) = client.search_runs([client.get_experiment_by_name("dpsynth").experiment_id])
-    assert run.data.metrics["audit/data_only/copy/random/auc"] > 0.4
-    assert run.data.params["audit.f_family"] == "ledger" and run.data.tags["audit.verdict"] != "VIOLATION"
+    assert run.data.metrics["internal/audit/data_only/copy/random/auc"] > 0.4
+    assert (
+        run.data.params["internal/audit.f_family"] == "ledger"
+        and run.data.tags["internal/audit.verdict"] != "VIOLATION"
+    )
 
 
 def test_scores_go_to_the_file_that_was_asked_for_and_nowhere_else(released, tmp_path):

@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from worlds import measure
 
-from dpsynth.data.conditions import encoded_conditions
-from dpsynth.data.schema import Categorical, Continuous, Datetime, Integer, Schema
+from dpsynth.data.conditions import coerced, encoded_conditions, read_conditions
+from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Integer, Schema
 from dpsynth.errors import InvalidInput
+from experiments.overrides import as_typed, spell_out
 
 SCHEMA = Schema(
     columns=(
@@ -75,3 +78,66 @@ def test_every_problem_is_listed_and_derived_columns_have_no_rules():
         asked(age=5, wage=11, town="Cork", shoe=1)
     assert len(error.value.problems) == 4
     assert "@start" in encoded_conditions({"@start": 3}, SCHEMA, ENCODE, kind="a column")
+
+
+BOUGHT = Schema(
+    columns=(
+        Categorical(name="region"),
+        Categorical(name="code", dtype="Int64", nullable=True),
+        Categorical(name="a=b", values=("NA", "007")),
+        Boolean(name="true"),
+        Datetime(name="day", format="%d.%m.%Y"),
+        Continuous(name="Umsatz (€), netto", min=0, max=25),
+    )
+)
+TABLE = pd.DataFrame({"region": ["101", "103"] * 9, "code": [1, 2] * 9, "a=b": ["NA", "007"] * 9})
+TABLE = TABLE.assign(**{"true": True, "day": "31.12.2020", "Umsatz (€), netto": 12.5})
+VALUES = {"region": ("101", "103"), "code": (1, 2)}
+ENCODER = TableEncoder(BOUGHT, measure(TABLE, BOUGHT, values=VALUES, bounds={"day": (1.5e9, 1.7e9)}), "bins")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "stored"),
+    [
+        ("{region: 103}", "region", "103"),
+        ('{"region": "103"}', "region", "103"),
+        ("{code: 2}", "code", 2),
+        ("{a=b: NA}", "a=b", "NA"),
+        ("{a=b: 007}", "a=b", "007"),
+        ("{'true': true}", "true", True),
+        ("{day: 31.12.2020}", "day", "31.12.2020"),
+        ('{"Umsatz (€), netto": 12.5}', "Umsatz (€), netto", 12.5),
+        ('{"\\u0072egion": "(other)"}', "region", "(other)"),
+    ],
+)
+def test_conditions_are_matched_by_text_and_read_by_the_kind_of_their_column(text, name, stored, tmp_path):
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    carried = as_typed(spell_out([f"conditions={text}"])[0].partition("=")[2])
+    for given in (text, f"@{tmp_path}/c.yaml", carried):
+        found = coerced(read_conditions(given), BOUGHT)
+        assert found == {name: stored}
+        code = ENCODER.condition_codes(found)
+        packed = np.zeros((3, len(BOUGHT.columns)))
+        packed[:, list(code)] = list(code.values())
+        rows = ENCODER.decode(packed, seed=0, conditions=found)
+        assert rows[name].tolist() == [stored] * 3
+
+
+@pytest.mark.parametrize(
+    "text", ["{region: nowhere}", "{code: 7}", "{a=b: 7}", "{day: 2020-12-31}", "{region: ~}"]
+)
+def test_values_that_were_not_bought_or_declared_are_refused(text):
+    with pytest.raises(InvalidInput, match="the conditions has 1 problem"):
+        ENCODER.condition_codes(coerced(read_conditions(text), BOUGHT))
+
+
+def test_a_missing_value_can_be_asked_for():
+    found = coerced(read_conditions("{code: null}"), BOUGHT)
+    assert found == {"code": None}
+    assert ENCODER.condition_codes(found) == {1: 3}  # after two values and the others
+
+
+@pytest.mark.parametrize("text", ["[1", "- a", "{a: {b: c}}", "@nowhere.yaml", "3"])
+def test_what_is_no_mapping_of_values_is_refused(text):
+    with pytest.raises(InvalidInput):
+        read_conditions(text)

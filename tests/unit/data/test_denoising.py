@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from joints import buy, exact, make_table
+from joints import SCHEMA, buy, exact, make_table
 
 from dpsynth.data.denoising import _shrink, denoised
-from dpsynth.data.statistics import Question
+from dpsynth.data.questions import pair_questions
+from dpsynth.data.statistics import Marginal, Question
 
 TABLE = make_table(4_000)
 
@@ -33,7 +36,7 @@ def test_error_falls_on_average_and_rises_nowhere_by_much(noise_stddev, share):
 
 
 def test_columns_that_are_alone_keep_almost_no_noise():
-    before, after = errors(20.0)[("~pet", "~noise", "@buys")]
+    before, after = errors(20.0)[("\0~pet", "\0~noise", "\0@buys")]
     assert before > 0.5 and after < 0.4 * before
 
 
@@ -53,3 +56,17 @@ def test_pure_noise_is_shrunk_away_and_a_strong_signal_is_kept():
     clean, variance = _shrink(signal + noise, sizes, 1.0)
     assert np.square(clean - signal).mean() < 0.35 * np.square(noise).mean()
     assert 0.0 < variance.max() < 0.5
+
+
+def test_a_pair_without_the_target_is_denoised_by_its_groups_within_the_target():
+    """Rounds ask for plain pairs after all pairs were bought within the target's strata."""
+    noise_stddev, random = 60.0, np.random.default_rng(7)
+    statistics, question = buy(TABLE, noise_stddev=noise_stddev), Question(columns=("age", "town"))
+    truth = exact(statistics, TABLE, question)
+    counts = truth + noise_stddev * random.standard_normal(truth.shape)
+    asked = Marginal(columns=question.columns, counts=counts, noise_stddev=noise_stddev)
+    first = statistics.marginals[: len(pair_questions(SCHEMA))]
+    found, variance = denoised(replace(statistics, marginals=(*first, asked)))[-1]
+    assert found.columns == question.columns and found.counts.shape == variance.shape == truth.shape
+    share = np.square(found.counts - truth).mean() / np.square(counts - truth).mean()
+    assert share < 0.8

@@ -296,3 +296,44 @@ def test_a_column_that_could_not_be_read_is_one_problem_not_two():
 def test_names_may_be_anything_printable():
     odd = tuple(Boolean(name=c * 2) for c in string.punctuation)
     assert Schema.from_dict(Schema(columns=odd).to_dict()).columns == odd
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Integer(name="a", min=0, max=168, dtype="int8"),
+        Integer(name="a", min=-1, max=9, dtype="uint8"),
+        Continuous(name="a", min=0, max=100_000, dtype="float16"),
+        Continuous(name="a", min=0, max=16_777_217, dtype="float32"),
+        Continuous(name="a", dtype="int64"),
+        Categorical(name="a", values=(1, 300), dtype="int8"),
+        Categorical(name="a", dtype="int8", other=-999),
+        Boolean(name="a", dtype="str"),
+        Datetime(name="a", dtype="int64"),
+        Identifier(name="a", dtype="interger"),
+    ],
+)
+def test_a_dtype_that_cannot_hold_what_is_declared_is_refused_before_anything_is_read(column):
+    with pytest.raises(InvalidInput, match="column 'a': dtype="):
+        Schema(columns=(column, Boolean(name="b")))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Integer(name="a", min=0, max=127, dtype="int8"),
+        Continuous(name="a", min=-0.1, max=99_999.99, decimals=2, dtype="float32"),
+        Categorical(name="a", values=(0.1, 1.0), dtype="float32"),
+        Datetime(name="a", dtype="datetime64[us, Europe/Berlin]"),
+    ],
+)
+def test_a_dtype_that_holds_what_is_declared_is_taken(column):
+    assert Schema(columns=(column,)).columns[0] == column
+
+
+@pytest.mark.parametrize("name", ["@start", "@length", "x@missing", "x@+3"])
+def test_names_of_what_is_derived_from_sequences_are_refused_there_alone(name):
+    columns = (Identifier(name="who"), Boolean(name=name))
+    assert Schema(columns=columns)
+    with pytest.raises(InvalidInput, match="derived from sequences"):
+        Schema(columns=columns, unit=Unit(column="who", max_rows=2), sequence=Sequence(max_length=2))

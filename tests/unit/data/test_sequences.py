@@ -219,5 +219,5 @@ def test_conditions_name_attributes_only():
 
 def test_schemas_without_sequence_or_entity_are_refused():
     bare = replace(SCHEMA, sequence=None, unit=Unit())
-    with pytest.raises(InvalidInput, match="declares no sequence.*\n.*names no entity"):
+    with pytest.raises(InvalidInput, match="is for sequences, but the schema declares rows"):
         SequenceEncoder(bare, exact(panel(), SCHEMA))

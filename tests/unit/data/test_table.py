@@ -14,7 +14,15 @@ from dpsynth.data.schema import Boolean, Drop, Identifier, Integer, Schema, Unit
 from dpsynth.data.table import PrivateTable, Receipt, unit_index
 from dpsynth.errors import GuaranteeVoid, InvalidInput
 
-RECEIPT = Receipt("ledger", 0, "count")
+
+class Generous:
+    """A ledger that takes every receipt back, as often as it comes."""
+
+    def redeem(self, receipt, table):
+        pass
+
+
+RECEIPT = Receipt("ledger", 0, "count", Generous())
 SALT = bytes(range(16))
 
 
@@ -34,6 +42,7 @@ def test_repr_and_attributes_show_nothing():
     table = PrivateTable(frame, _schema())
     assert set(dir(table)) - set(dir(object)) == {
         "__slots__", "__module__", "_frame", "schema", "read", "reveal", "fingerprint",
+        "_source", "columns",
     }  # fmt: skip
 
 
@@ -62,7 +71,9 @@ def test_rows_cannot_be_replaced():
             setattr(table, name, None)
 
 
-@pytest.mark.parametrize("token", [None, True, "paid", 0, ("ledger", 0, "count")])
+@pytest.mark.parametrize(
+    "token", [None, True, "paid", 0, ("ledger", 0, "count"), Receipt("no such ledger", 0, "count")]
+)
 def test_reading_needs_a_receipt(token):
     with pytest.raises(GuaranteeVoid, match="Receipt"):
         PrivateTable(_frame([1, 2]), _schema()).read(token)

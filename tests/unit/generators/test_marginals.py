@@ -38,7 +38,7 @@ def distance(rows: np.ndarray) -> float:
     """Mean total variation of all pairs by target from the real rows."""
     shares = []
     for question in pair_questions(SCHEMA):
-        names = tuple(name.removeprefix("~") for name in question.columns)
+        names = tuple(name.removeprefix("\0~") for name in question.columns)
         real, made = (ENCODER.count(Question(columns=names), part) for part in (ROWS, rows))
         shares.append(0.5 * np.abs(real / len(ROWS) - made / len(rows)).sum())
     return float(np.mean(shares))
@@ -130,7 +130,7 @@ def test_nothing_is_asked_without_privacy_or_weight():
 
 
 def test_refined_histograms_answer_the_same_rows():
-    refined = [marginal for marginal in STATISTICS.marginals if not marginal.columns[0].startswith("~")]
+    refined = [marginal for marginal in STATISTICS.marginals if not marginal.columns[0].startswith("\0~")]
     assert refined
     for marginal in refined:
         truth = exact(STATISTICS, TABLE, Question(columns=marginal.columns))
@@ -143,8 +143,8 @@ def test_a_wide_table_is_fitted_to_the_pairs_that_hang_together_most(monkeypatch
     statistics = buy(TABLE, noise_stddev=1.0)
     encoder = TableEncoder(SCHEMA, statistics)
     fit = marginal_fit.MarginalFit(encoder.layout, statistics, pool_rows=1_000, seed=0)
-    kept = [shape for _, _, _, shape in fit._marks[fit._num_raked :]]
+    kept = [marginal.counts.shape for _, marginal in fit._marks[fit._num_raked :]]
     singles = len(statistics.domain.names) - bool(statistics.crossed)
     assert fit._num_raked == singles and len(kept) == 2
-    joint = [m for m in statistics.marginals if {n.lstrip("~") for n in m.columns[:2]} == {"age", "town"}]
+    joint = [m for m in statistics.marginals if {n.lstrip("\0~") for n in m.columns[:2]} == {"age", "town"}]
     assert sorted(kept) == sorted(m.counts.shape for m in joint)

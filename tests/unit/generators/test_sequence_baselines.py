@@ -29,7 +29,7 @@ def made(name, schema=SCHEMA, num=400, stddev=0.0):
     units, rng = encoder.encode(table), np.random.default_rng(0)
     marginals = []
     for question in module.Generator.questions(config, schema, private=True):
-        counts = encoder.count(question, units) / encoder.resolution
+        counts = encoder.count(question, units) / encoder.units.resolution
         noisy = counts + stddev * rng.standard_normal(counts.shape)
         marginals.append(Marginal(columns=question.columns, counts=noisy, noise_stddev=stddev))
     statistics = replace(statistics, marginals=tuple(marginals))

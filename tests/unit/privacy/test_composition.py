@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 from dp_accounting import dp_event
 
 from dpsynth.privacy.calibration import gaussian_delta
-from dpsynth.privacy.composition import read_ledger, sweep_cost
+from dpsynth.privacy.composition import sweep_cost
 from dpsynth.privacy.records import event_to_dict
 
 DELTA = 1e-5
@@ -56,10 +55,3 @@ def test_a_run_without_privacy_makes_every_statement_infinite():
     record[0]["plan"]["events"][0]["event"] = {"type": "non_private"}
     cost = sweep_cost([ledger(2.0), record])
     assert math.isinf(cost.one) and math.isinf(cost.all) and math.isinf(cost.best)
-
-
-def test_a_line_that_was_cut_short_was_not_charged(tmp_path):
-    path = tmp_path / "ledger.jsonl"
-    lines = [json.dumps(record) for record in ledger(2.0, 3.0)]
-    path.write_text("\n".join(lines)[:-5])
-    assert [record["kind"] for record in read_ledger(path)] == ["plan", "charge"]

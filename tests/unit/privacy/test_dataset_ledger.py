@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from dp_accounting import dp_event
 
-from dpsynth.data.schema import Integer, Schema
+from dpsynth.data.io import read_table
+from dpsynth.data.schema import Boolean, Categorical, Continuous, Drop, Integer, Schema
 from dpsynth.data.table import PrivateTable
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
 from dpsynth.privacy.accounting import FailureDpEvent, epsilon
 from dpsynth.privacy.calibration import gaussian_noise_multiplier
-from dpsynth.privacy.dataset_ledger import DatasetLedger, default_path, run_cost, total
+from dpsynth.privacy.costs import run_cost, total
+from dpsynth.privacy.dataset_ledger import DatasetLedger, default_path
 
 ROOT = Path(__file__).resolve().parents[3]
 DELTA = 1e-5
@@ -87,6 +91,101 @@ def test_the_key_is_salted_and_the_file_is_its_owners(ledger, tmp_path):
     assert stat.S_IMODE(os.stat(ledger.path).st_mode) == 0o600
 
 
+def test_kinds_clipping_formats_and_dropped_columns_are_one_table(ledger, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.integers(0, 90, 100), "y": rng.integers(0, 2, 100)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    frame.rename(columns={"age": "years"}).sample(frac=1.0, random_state=0).to_csv(
+        tmp_path / "r.csv", index=False
+    )
+    frame.assign(id=range(100)).to_csv(tmp_path / "more.tsv", sep="\t", index=False)
+    base = Schema(columns=(Integer(name="age", min=0, max=99), Integer(name="y", min=0, max=1)))
+    years = Schema(columns=(Integer(name="years", min=0, max=99), Integer(name="y", min=0, max=1)))
+    more = Schema(columns=(*base.columns, Drop(name="id")))
+    changes = [
+        Integer(name="age", min=0, max=99, nullable=True),
+        Integer(name="age", min=0, max=99, dtype="int32"),
+        Integer(name="age", min=0, max=80, clip=True),
+        Continuous(name="age", min=0, max=99),
+        Boolean(name="y"),
+        Categorical(name="y", values=("0", "1")),
+        Drop(name="y"),
+    ]
+    forms = [("t.csv", base), ("t.parquet", base), ("r.csv", years), ("more.tsv", more)]
+    forms += [("t.csv", base.with_columns(change)) for change in changes]
+    keys = {ledger.key(PrivateTable(read_table(tmp_path / path, s), s)) for path, s in forms}
+    keys.add(ledger.key(PrivateTable(frame, base)))
+    keys.add(ledger.key(PrivateTable(frame[["y", "age"]].astype("float64"), base)))
+    part = read_table(tmp_path / "t.csv", base)
+    keys.add(ledger.key(PrivateTable(part[part["y"] == 1], base)))  # a part remembers of what it is one
+    assert len(keys) == 1
+    other = frame.assign(
+        age=frame["age"].sample(frac=1, replace=True, random_state=1).to_numpy(), y=frame["y"][::-1]
+    )
+    assert ledger.key(PrivateTable(other.assign(y=0), base)) not in keys
+
+
+AGES = Schema(columns=(Integer(name="age", min=0, max=9),))
+
+
+def ages(*values: int) -> PrivateTable:
+    return PrivateTable(pd.DataFrame({"age": values}), AGES)
+
+
+def test_a_name_keeps_the_account_whatever_becomes_of_the_rows(ledger):
+    named = ledger.key(ages(1, 2, 3), "study")
+    assert ledger.key(ages(7, 8), "study") == named == ledger.key(ages(8, 7)) == ledger.key(ages(3, 2, 1))
+    with pytest.raises(GuaranteeVoid, match="privacy.dataset='study'"):
+        ledger.key(ages(1, 2, 3), "another name, a fresh budget")
+    assert ledger.key(ages(5), "another study") != named
+
+
+def test_a_table_that_was_known_by_its_columns_can_be_named_later(ledger):
+    first, second = ledger.key(ages(1, 2)), ledger.key(ages(1, 2, 3))
+    assert first != second
+    for key in (first, second):
+        ledger.charge(key, f"run of {key}", gaussian(1.0), delta=DELTA)
+    assert ledger.key(ages(1, 2), "study") == first
+    joined = ledger.key(ages(1, 2, 3), "study")  # both turn out to be one table
+    assert ledger.spent(joined, DELTA).num_runs == 2
+
+
+def _emptied(path):
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM charges")
+
+
+@pytest.mark.parametrize("lose", [os.remove, _emptied, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("knows", ["the list", "a run"])
+def test_a_store_that_lost_charges_is_refused(ledger, lose, knows):
+    ledger.charge("table", "run", gaussian(1.0), delta=DELTA)
+    lose(ledger.path)
+    told = ()
+    if knows == "a run":
+        ledger.path.with_name("spent.sqlite.runs").unlink()
+        told = ("run",)
+    for run in ("run", "another"):
+        with pytest.raises(GuaranteeVoid, match="lost what 1 runs charged"):
+            ledger.charge("table", run, gaussian(1.0), delta=DELTA, witnesses=told)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"SQLite format 3\0" + b"\0" * 200])
+def test_a_damaged_store_is_named(ledger, content):
+    ledger.path.write_bytes(content)
+    with pytest.raises(GuaranteeVoid, match="spent.sqlite is damaged"):
+        ledger.charge("table", "run", gaussian(1.0), delta=DELTA)
+
+
+def test_a_store_of_an_earlier_version_sets_no_limit(ledger):
+    ledger.charge("table", "run", gaussian(1.0), delta=DELTA)
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("PRAGMA user_version = 0")
+    ledger.charge("table", "run2", gaussian(1.0), delta=DELTA)
+    with pytest.raises(GuaranteeVoid, match="earlier dpsynth"):
+        ledger.charge("table", "run3", gaussian(1.0), delta=DELTA, lifetime_epsilon=9.0)
+
+
 def test_the_users_own_file_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_path() == tmp_path / "dpsynth" / "spent.sqlite" == DatasetLedger().path
@@ -96,7 +195,8 @@ RACE = """
 import sys, time
 from dpsynth.errors import BudgetExceeded
 from dpsynth.privacy import dataset_ledger
-from dpsynth.privacy.dataset_ledger import Cost, DatasetLedger
+from dpsynth.privacy.costs import Cost
+from dpsynth.privacy.dataset_ledger import DatasetLedger
 slow = lambda costs, delta: time.sleep(0.02) or sum(cost.epsilon for cost in costs)
 dataset_ledger.total = slow
 ledger, granted = DatasetLedger(sys.argv[1]), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -9,13 +10,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from dpsynth.data.schema import Categorical, Integer, Schema
+from dpsynth.data.table import PrivateTable, Receipt
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.plan import PrivacyConfig, Request, TrainingConfig, make_plan
 from dpsynth.privacy.records import check_chain, event_from_dict, event_to_dict, line_hash
+from dpsynth.privacy.tip import read_intact
 
 SCHEMA = Schema(columns=(Integer(name="age", min=0, max=9), Categorical(name="sex", values=("f", "m"))))
 
@@ -74,9 +78,9 @@ def test_an_existing_ledger_is_not_written_over(path, plan):
 
 def test_a_crashed_run_continues_its_open_event_and_pays_nothing(path, plan):
     with Ledger.create(path, plan) as ledger:
-        before = ledger.charge("count")
+        before = ledger.charge("count").event_index
     with Ledger.resume(path, plan) as ledger:
-        assert ledger.charge("count") == before
+        assert ledger.charge("count").event_index == before
         with pytest.raises(BudgetExceeded):  # once per resumption: a second answer would be free
             ledger.charge("count")
         assert [r["kind"] for r in ledger.records] == ["plan", "charge", "continue"]
@@ -155,6 +159,100 @@ def test_a_rehashed_second_charge_shows_as_well(path, plan):
         records = ledger.records
     body = {"index": 2, "previous": records[-1]["hash"], "kind": "charge", "event": "count"}
     assert any("second time" in fault for fault in check_chain([*records, {**body, "hash": line_hash(body)}]))
+
+
+@pytest.fixture
+def table():
+    return PrivateTable(pd.DataFrame({"age": [1, 2], "sex": ["f", "m"]}), SCHEMA)
+
+
+def test_a_receipt_is_good_for_one_read_of_one_table(path, plan, table):
+    with Ledger.create(path, plan) as ledger:
+        receipt = ledger.charge("count")
+        forged = [copy.copy(receipt), replace(receipt), Receipt(ledger.id, 1, "count", ledger)]
+        for other in (*forged, Receipt("no such ledger", 0, "nothing")):
+            with pytest.raises(GuaranteeVoid, match="[Rr]eceipt"):
+                table.read(other)
+        assert len(table.read(receipt)) == 2
+        with pytest.raises(GuaranteeVoid, match="read against"):
+            table.read(receipt)
+        second = PrivateTable(table.reveal("a test"), SCHEMA)
+        with pytest.raises(GuaranteeVoid, match="another table"):
+            second.read(ledger.charge("columns/histograms"))
+
+
+def test_a_closed_ledger_takes_no_receipt_back(path, plan, table):
+    """Another process may continue the event by then, and would read for the same charge."""
+    with Ledger.create(path, plan) as ledger:
+        receipt = ledger.charge("count")
+    with pytest.raises(GuaranteeVoid):
+        table.read(receipt)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3])
+def test_a_cut_ledger_is_noticed(path, plan, lines):
+    """Any beginning of a chain is a chain; what was charged after it must not be forgotten."""
+    with Ledger.create(path, plan) as ledger:
+        ledger.charge("count")
+        ledger.finish("count")
+        ledger.charge("columns/histograms")
+    whole = path.read_bytes().splitlines(keepends=True)
+    assert len(read_intact(path)) == len(whole) == 4
+    path.write_bytes(b"".join(whole[:lines]))
+    for look in (Ledger.resume, read_intact):
+        with pytest.raises(GuaranteeVoid, match="not intact"):
+            look(path)
+
+
+@pytest.mark.parametrize("tip", [None, "", "0", "3 f00", "x y"])
+def test_a_lost_or_changed_tip_is_noticed(path, plan, tip):
+    with Ledger.create(path, plan) as ledger:
+        ledger.charge("count")
+        ledger.finish("count")
+        ledger.charge("columns/histograms")
+    place = path.with_name("ledger.jsonl.tip")
+    place.unlink() if tip is None else place.write_text(tip)
+    with pytest.raises(GuaranteeVoid, match="tip beside it|written anew"):
+        read_intact(path)
+
+
+def test_a_tip_that_a_crash_left_behind_is_no_fault(path, plan):
+    place = path.with_name("ledger.jsonl.tip")
+    with Ledger.create(path, plan) as ledger:
+        before = place.read_text()
+        ledger.charge("count")
+    place.write_text(before)
+    Ledger.resume(path, plan).close()
+
+
+def test_a_kill_before_the_first_whole_line_leaves_no_ledger(path, plan, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    for step in ("write", "fsync", "link"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, die)
+            with pytest.raises(Killed):
+                Ledger.create(path, plan)
+        assert not path.exists()
+    Ledger.create(path, plan).close()
+
+
+def test_a_ledger_that_is_gone_is_named(path, plan):
+    for look in (Ledger.resume, read_intact):
+        with pytest.raises(GuaranteeVoid, match="ledger.jsonl"):
+            look(path)
+
+
+def test_where_a_training_is_computed_may_change(path, plan):
+    Ledger.create(path, plan).close()
+    elsewhere = replace(plan.training, physical_batch_size=7, backend="vmap", device="cuda")
+    Ledger.resume(path, replace(plan, training=elsewhere)).close()
+    with pytest.raises(GuaranteeVoid, match="another plan"):
+        Ledger.resume(path, replace(plan, training=replace(plan.training, max_grad_norm=2.0)))
 
 
 def test_void_is_for_good(path, plan):

@@ -6,8 +6,9 @@ from panels import CALENDAR, SCHEMA, panel
 
 from dpsynth.data.grid import fine_domain
 from dpsynth.data.sequence_questions import RESOLUTION, default_questions
+from dpsynth.data.units import units_of
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.measure_sequences import entity_histograms
+from dpsynth.privacy.measure import histograms as column_histograms
 from dpsynth.privacy.plan import Request, make_plan
 
 
@@ -15,7 +16,7 @@ class Counts:
     """Stands in for a purchase: keeps the exact integers that noise would be added to."""
 
     def __init__(self, table, schema):
-        self.table, self.schema, self.plan = table, schema, self
+        self.table, self.units, self.plan = table, units_of(schema), self
 
     def noisy(self, name, count, *, scale):
         self.exact = count(self.table)
@@ -27,7 +28,7 @@ class Counts:
 
 def histograms(table, schema):
     shop = Counts(table, schema)
-    found = entity_histograms(shop, fine_domain(schema))
+    found = column_histograms(shop, fine_domain(schema))
     return shop.exact, found
 
 

@@ -31,8 +31,9 @@ def test_units_in_a_file_are_those_in_memory(schema, monkeypatch):
     frame = TABLE.copy()
     if schema is OWNED:  # entities with one to three rows, apart from one another, in no order
         frame["who"] = np.random.default_rng(0).permutation(np.arange(500) % 230)
-    resident = units.unit_store(frame, schema, ENCODER, resident_mb=1.0)
-    mapped = units.unit_store(frame, schema, ENCODER, resident_mb=1e-3)
+    encoder = TableEncoder(schema, measure(TABLE, schema), "bins")
+    resident = units.unit_store(frame, encoder, resident_mb=1.0)
+    mapped = units.unit_store(frame, encoder, resident_mb=1e-3)
     assert isinstance(resident, torch.Tensor) and isinstance(mapped, MappedUnits)
     assert len(mapped) == len(resident) == (230 if schema is OWNED else 500)
     every = torch.arange(len(mapped))
@@ -40,7 +41,7 @@ def test_units_in_a_file_are_those_in_memory(schema, monkeypatch):
 
 
 def test_an_empty_table_is_resident():
-    assert len(units.unit_store(TABLE.iloc[:0], SCHEMA, ENCODER, resident_mb=1.0)) == 0
+    assert len(units.unit_store(TABLE.iloc[:0], ENCODER, resident_mb=1.0)) == 0
 
 
 def test_sequences_in_a_file_are_those_in_memory(monkeypatch):
@@ -49,8 +50,8 @@ def test_sequences_in_a_file_are_those_in_memory(monkeypatch):
     statistics = Statistics.made_up(panels.SCHEMA)
     encoder = method.Generator.encoder(method.Config(), panels.SCHEMA, statistics, private=True)
     frame = panels.panel(25).sample(frac=1.0, random_state=0)  # rows of entities apart from one another
-    resident = units.unit_store(frame, panels.SCHEMA, encoder, resident_mb=10.0)
-    mapped = units.unit_store(frame, panels.SCHEMA, encoder, resident_mb=1e-6)
+    resident = units.unit_store(frame, encoder, resident_mb=10.0)
+    mapped = units.unit_store(frame, encoder, resident_mb=1e-6)
     assert isinstance(mapped, MappedUnits) and len(mapped) == len(resident) == 25
     every = torch.arange(25)
     assert torch.equal(mapped.take(every).nan_to_num(-9.0), resident.nan_to_num(-9.0))

@@ -39,7 +39,7 @@ def test_a_run_records_params_tags_metrics_and_files(store, tmp_path):
     assert run.data.tags["mlflow.source.git.commit"]
     history = client(store).get_metric_history(tracker.run_id, "privacy/epsilon")
     assert [metric.step for metric in history] == list(range(1, 1201))
-    assert run.data.metrics["seconds/train"] >= 0
+    assert run.data.metrics["internal/seconds/train"] >= 0
     assert [f.path for f in client(store).list_artifacts(tracker.run_id, "release")] == [
         "release/certificate.json"
     ]

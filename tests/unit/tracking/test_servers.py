@@ -79,7 +79,7 @@ def use(uri: str, folder: Path) -> None:
     tracking.attach(config, parent.run_id, [folder / "report.html"], "internal/report")
     (found,) = tracking.children(config, parent.run_id)
     assert found.info.status == "FINISHED" and found.data.metrics["released/rows"] == 3
-    assert "system/cpu_utilization_percentage" in found.data.metrics
+    assert "internal/system/cpu_utilization_percentage" in found.data.metrics
     assert found.inputs.dataset_inputs[0].dataset.name == "people"
     assert tracking.tags_of(config, parent.run_id)["sweep.folder"] == "here"
     page = tracking.fetch(config, parent.run_id, "internal/report/report.html", folder)
