@@ -35,7 +35,7 @@ def observed(statistics: Statistics) -> list[tuple[Marginal, np.ndarray]]:
         counts, cells = _coarse_crossed(statistics, name)
         seen.append((replace(crossed, counts=counts), cells * crossed.noise_stddev**2))
     for marginal in statistics.marginals:
-        if len(marginal.columns) in (2, 3):
+        if marginal.partition is not None or len(marginal.columns) in (2, 3):
             seen.append((marginal, np.full(marginal.counts.shape, marginal.noise_stddev**2)))
     return seen
 

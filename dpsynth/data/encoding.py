@@ -6,6 +6,7 @@ is what stays in memory; models expand it per batch.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dpsynth.data.conditions import encoded_conditions
 from dpsynth.data.dtypes import restore, value_type
 from dpsynth.data.grid import POINT_WIDTH, Cells
 from dpsynth.data.modes import Modes, fit_modes
+from dpsynth.data.partition import Codes
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
 from dpsynth.data.unit_encoder import OfRows
@@ -59,6 +61,15 @@ class Layout:
         """Packed index of a column's one-hot segment."""
         places = ((s.column, s.kind) for s in self.segments)
         return list(places).index((column, "onehot"))
+
+    def codes(self, packed: np.ndarray) -> Codes:
+        """Tells the coarse cells of packed rows by column."""
+
+        @functools.cache
+        def codes(column: str) -> np.ndarray:
+            return packed[:, self.onehot(column)].astype(np.int64)
+
+        return codes
 
 
 class BinCodec:
@@ -260,20 +271,21 @@ class TableEncoder(OfRows):
 
     def shape(self, question: Question) -> tuple[int, ...]:
         """Cells of each axis of the answer to a question; public."""
-        return tuple(int(self.statistics.axis(name)[1].max()) + 1 for name in question.columns)
+        return self.statistics.shape(question)
 
     def count(self, question: Question, packed: np.ndarray) -> np.ndarray:
         """Answers exactly: rows per joint cell, int64; private until noise is added.
 
         Formal guarantee: a row adds 1 to one cell, so a unit of m rows changes the answer by at most m (L2).
         """
-        if packed.ndim == 3:
-            packed = packed[~np.isnan(packed[:, :, 0])]
-        shape, flat = self.shape(question), np.zeros(len(packed), dtype=np.int64)
-        for name, size in zip(question.columns, shape):
-            column, code = self.statistics.axis(name)
-            flat = flat * size + code[packed[:, self.layout.onehot(column)].astype(np.int64)]
-        return np.bincount(flat, minlength=math.prod(shape)).reshape(shape)
+        rows, shape = self.rows(packed), self.shape(question)
+        places = self.statistics.places(question, self.layout.codes(rows), len(rows))
+        return np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+
+    @staticmethod
+    def rows(packed: np.ndarray) -> np.ndarray:
+        """All rows of packed units, [row, packed]."""
+        return packed[~np.isnan(packed[:, :, 0])] if packed.ndim == 3 else packed
 
     def condition_codes(self, conditions: Mapping[str, Any]) -> dict[int, int]:
         """Packed index of each condition's one-hot segment -> the code that it asks for.

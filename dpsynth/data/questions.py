@@ -10,16 +10,18 @@ that have been bought.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
+from dpsynth.data.partition import Grid, Partition
 from dpsynth.data.schema import Boolean, Categorical, Schema
 from dpsynth.data.statistics import GROUPS, MAX_STRATA, STRATA, Marginal, Question, Statistics
 from dpsynth.errors import InvalidInput, Problem
 
 _SIGNAL = 4.0
+_ORDER_ROUNDS = 4
 _PER_COLUMN = 2  # pairs that are chosen after all have been bought
 
 
@@ -58,6 +60,37 @@ class Proposal:
     expected: np.ndarray
     weight: float = 1.0
     penalty: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ballot:
+    """What one choice is about: which grid divides each leaf of a partition. Made of bought answers alone.
+
+    A grid's score in a leaf is half the L1 distance of its boxes by classes from what the expected shares of
+    the classes make of the boxes' own rows, less its penalty: how much the grid tells about the classes that
+    is not known yet. So only what hangs together with the target counts, not where rows are.
+
+    Args:
+      partition: of all rows.
+      target: axis of the classes.
+      grids: that are proposed for every leaf.
+      shares: by grid, expected shares of the classes, [leaf, box or 1, class]; each at most one in sum.
+      penalties: by grid, in rows.
+      least: score of leaving a leaf whole, in rows; None where every leaf is divided.
+    """
+
+    partition: Partition
+    target: str
+    grids: tuple[Grid, ...]
+    shares: tuple[np.ndarray, ...]
+    penalties: tuple[float, ...]
+    least: float | None = None
+
+    def thinned(self, num: int) -> Ballot:
+        """At most so many of its grids, evenly spaced."""
+        step = -(-len(self.grids) // num) or 1
+        parts = {name: getattr(self, name)[::step] for name in ("grids", "shares", "penalties")}
+        return replace(self, **parts)
 
 
 def crossing(schema: Schema) -> str | None:
@@ -101,6 +134,24 @@ def pair_rounds(schema: Schema, adaptive_rounds: int | None) -> Rounds | None:
         return None
     choices = -(-_PER_COLUMN * len(_names(schema)) // adaptive_rounds)
     return Rounds(num=adaptive_rounds, choices=min(choices, pairs))
+
+
+def order_rounds(schema: Schema) -> Rounds | None:
+    """Rounds that divide rows by what pairs do not tell about the target; None without a target or columns.
+
+    Each pays for as many histograms as are refined in a round, whatever the answers say.
+    """
+    if order_axis(schema) is None or len(_names(schema)) < 4:
+        return None
+    return Rounds(num=_ORDER_ROUNDS, choices=-(-num_refined(schema) // _ORDER_ROUNDS), choice_share=0.2)
+
+
+def order_axis(schema: Schema) -> str | None:
+    """The axis of the target's classes: its cells, or strata of a number; None without a target."""
+    target = schema.target
+    if target is None or schema.sequence is not None or target not in _names(schema):
+        return None
+    return target if isinstance(schema.column(target), (Boolean, Categorical)) else STRATA + target
 
 
 def num_refined(schema: Schema) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dpsynth.data.grid import Cells, Domain, coarsen, fine_domain, project_to_simplex
 from dpsynth.data.merging import merge_alike, merge_neighbours, merge_rare
+from dpsynth.data.partition import Codes, Partition
 from dpsynth.data.schema import Schema
 from dpsynth.data.smoothing import smoothed
 
@@ -26,9 +27,11 @@ class Question:
 
     Args:
       columns: names of columns, or `@name` for the strata of a column, or `~name` for groups of its cells.
+      partition: its leaves are the first axis, before those of the columns.
     """
 
     columns: tuple[str, ...]
+    partition: Partition | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,15 +43,18 @@ class Marginal:
       counts: float64, noisy; may be negative, sums to the noisy number of rows.
       noise_stddev: standard deviation of the noise in each count; 0 where none was added.
       event: of the ledger, which paid for it; empty where nothing was bought.
+      partition: its leaves are the first axis, before those of the columns.
     """
 
     columns: tuple[str, ...]
     counts: np.ndarray
     noise_stddev: float
     event: str = ""
+    partition: Partition | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        divided = {} if self.partition is None else {"partition": self.partition.to_dict()}
+        return divided | {
             "columns": list(self.columns),
             "shape": list(self.counts.shape),
             "counts": self.counts.ravel().tolist(),
@@ -59,9 +65,13 @@ class Marginal:
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any]) -> Marginal:
         counts = np.array(payload["counts"], dtype=np.float64).reshape(payload["shape"])
-        columns = tuple(payload["columns"])
-        event = payload.get("event", "")
-        return cls(columns=columns, counts=counts, noise_stddev=payload["noise_stddev"], event=event)
+        return cls(
+            columns=tuple(payload["columns"]),
+            counts=counts,
+            noise_stddev=payload["noise_stddev"],
+            event=payload.get("event", ""),
+            partition=Partition.from_dict(payload["partition"]) if "partition" in payload else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +131,20 @@ class Statistics:
         if name not in self._axes:
             self._axes[name] = self._make_axis(name)
         return self._axes[name]
+
+    def shape(self, asked: Question | Marginal) -> tuple[int, ...]:
+        """Cells of each axis of the answer to a question; public."""
+        leaves = () if asked.partition is None else (asked.partition.size,)
+        return (*leaves, *(int(self.axis(name)[1].max()) + 1 for name in asked.columns))
+
+    def places(self, asked: Question | Marginal, codes: Codes, num: int) -> np.ndarray:
+        """The cell of each of `num` rows in the answer to a question, counted through, int64 [row]."""
+        leaves = np.zeros(num, np.int64) if asked.partition is None else asked.partition.leaves(codes, num)
+        flat = leaves
+        for name, size in zip(asked.columns, self.shape(asked)[asked.partition is not None :]):
+            column, groups = self.axis(name)
+            flat = flat * size + groups[codes(column)]
+        return flat
 
     @cached_property
     def _axes(self) -> dict[str, tuple[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import dpsynth.generators as package
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Proposal, Rounds
+from dpsynth.data.questions import Ballot, Proposal, Rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.data.unit_encoder import Encoder
@@ -113,9 +113,11 @@ class Adaptive(Protocol):
 
 
 class Seeker(Protocol):
-    """A model that knows where it is unsure."""
+    """A model that knows where it is unsure; one that proposes ballots has `questions` besides."""
 
-    def propose(self, statistics: Statistics, noise_stddev: float) -> tuple[Proposal, ...]:
+    def propose(
+        self, statistics: Statistics, noise_stddev: float
+    ) -> tuple[Proposal, ...] | tuple[Ballot, ...]:
         """Questions that it would have answered next; equal statistics in equal order give equal ones.
 
         Args:

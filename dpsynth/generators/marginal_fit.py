@@ -19,7 +19,6 @@ from dpsynth.data.encoding import Layout
 from dpsynth.data.questions import dependence
 from dpsynth.data.statistics import Marginal, Statistics
 from dpsynth.generators.rounding import round_weights
-from dpsynth.generators.tree import Tree
 
 Draw = Callable[[int, int], np.ndarray]  # (rows, seed) -> packed rows of the generator alone
 
@@ -47,22 +46,18 @@ class MarginalFit:
       statistics: with joint histograms.
       pool_rows: generated rows on which the weights are fitted.
       seed: public; of these rows.
-      tree: every second row of the pool is drawn from a tree of columns, where a generator may have gaps.
     """
 
-    def __init__(
-        self, layout: Layout, statistics: Statistics, *, pool_rows: int, seed: int, tree: bool = False
-    ):
-        self._seed, self._tree = seed, Tree(layout, statistics) if tree else None
+    def __init__(self, layout: Layout, statistics: Statistics, *, pool_rows: int, seed: int):
+        self._layout, self._statistics = layout, statistics
+        self._seed = seed
         self._pool: tuple[np.ndarray, Tensor, Tensor] | None = None
         self._marks, targets, variances, start = [], [], [], 0
         total = max(statistics.num_rows, 1.0)
         seen = observed(statistics)
         self._num_raked = len(statistics.domain.names) - bool(statistics.crossed)  # come first: known best
         for marginal, noise in seen[: self._num_raked] + _most_dependent(seen[self._num_raked :]):
-            axes = [statistics.axis(name) for name in marginal.columns]
-            places = [layout.onehot(column) for column, _ in axes]
-            self._marks.append((start, places, [codes for _, codes in axes], marginal.counts.shape))
+            self._marks.append((start, marginal))
             targets.append(marginal.counts.ravel() / total)
             variances.append((noise.ravel() + 0.25) / total**2)
             start += marginal.counts.size
@@ -79,7 +74,7 @@ class MarginalFit:
     def solve(self, draw: Draw) -> None:
         """Finds the weights, on a pool of the generator's rows."""
         self._pool = None
-        marks = self._mark(self._draw_pool(draw))
+        marks = self._mark(draw(self._size, self._seed))
         shares = self._answer(marks, torch.full((marks.shape[1],), 1.0 / marks.shape[1]))
         scaled = self._variances / self._variances.mean()
         self.theta = torch.zeros_like(self.theta)
@@ -91,16 +86,10 @@ class MarginalFit:
             error = float((residual**2 / self._variances).mean())
             if error >= best or 1.0 / float((weights**2).sum()) < _FEWEST * len(weights):
                 return
-            self.theta, best = theta, error
+            self.theta = torch.where(shares > 0, theta, 0.0)  # what no row of the pool answers stays unknown
+            best = error
             if error <= _CHANCE:
                 return
-
-    def _draw_pool(self, draw: Draw) -> np.ndarray:
-        if self._tree is None:
-            return draw(self._size, self._seed)
-        half = self._size // 2
-        others = self._tree.draw(self._size - half, np.random.default_rng([self._seed, 0, 3]))
-        return np.concatenate([draw(half, self._seed), others])
 
     def _rake(self, marks: Tensor, theta: Tensor) -> Tensor:
         """Brings the histograms that are known best, one after the other, to what was bought.
@@ -111,9 +100,9 @@ class MarginalFit:
         theta, scores = theta.clone(), self._score(marks, theta)
         for _ in range(_SWEEPS):
             for index in range(self._num_raked):
-                start, *_, shape = self._marks[index]
-                block = slice(start, start + math.prod(shape))
-                answers = torch.zeros(math.prod(shape))
+                start, marginal = self._marks[index]
+                block = slice(start, start + marginal.counts.size)
+                answers = torch.zeros(marginal.counts.size)
                 answers.index_add_(0, marks[index] - start, torch.softmax(scores, 0))
                 trust = (0.05 * answers) ** 2
                 trust = trust / (trust + self._variances[block] + 1e-16)
@@ -145,13 +134,9 @@ class MarginalFit:
 
     def _mark(self, rows: np.ndarray) -> Tensor:
         """The cell of each row in each histogram, int32 [histogram, row]; cells are counted through."""
-        codes = rows.astype(np.int64).T
-        marks = np.empty((len(self._marks), len(rows)), dtype=np.int32)
-        for index, (start, places, axes, shape) in enumerate(self._marks):
-            flat = np.zeros(len(rows), dtype=np.int64)
-            for place, axis, size in zip(places, axes, shape):
-                flat = flat * size + axis[codes[place]]
-            marks[index] = start + flat
+        codes, marks = self._layout.codes(rows), np.empty((len(self._marks), len(rows)), dtype=np.int32)
+        for index, (start, marginal) in enumerate(self._marks):
+            marks[index] = start + self._statistics.places(marginal, codes, len(rows))
         return torch.from_numpy(marks)
 
     @staticmethod
@@ -178,11 +163,7 @@ class MarginalFit:
         """
         random = np.random.default_rng([seed, 0, 2])
         if not fresh:
-            if self._pool is None:
-                rows = self._draw_pool(draw)
-                marks = self._mark(rows)
-                self._pool = rows, marks, self._weights(marks, self.theta)
-            rows, marks, weights = self._pool
+            rows, marks, weights = self.pool(draw)
             times = round_weights(weights, marks, num, random)
             return rows[random.permutation(np.repeat(np.arange(len(rows)), times))]
         parts = [draw(0, seed)]
@@ -191,6 +172,14 @@ class MarginalFit:
             rows = draw(max(_OVERSAMPLING * wanted, 256), int(random.integers(2**31)))
             parts.append(_systematic(rows, self._weights(self._mark(rows), self.theta), wanted, random))
         return np.concatenate(parts)
+
+    def pool(self, draw: Draw) -> tuple[np.ndarray, Tensor, Tensor]:
+        """The rows on which the weights were fitted, their cells in each histogram, and their weights."""
+        if self._pool is None:
+            rows = draw(self._size, self._seed)
+            marks = self._mark(rows)
+            self._pool = rows, marks, self._weights(marks, self.theta)
+        return self._pool
 
     def state(self) -> dict[str, Tensor]:
         if not self.fitted:
@@ -209,7 +198,11 @@ def _most_dependent(pairs: list[tuple[Marginal, np.ndarray]]) -> list[tuple[Marg
     """All of them or, in wide tables, those that hang together most, so that the pool may be large."""
     if len(pairs) <= _HISTOGRAMS:
         return pairs
-    return sorted(pairs, key=lambda pair: -dependence(pair[0]))[:_HISTOGRAMS]
+    return sorted(pairs, key=_rank)[:_HISTOGRAMS]
+
+
+def _rank(pair: tuple[Marginal, np.ndarray]) -> float:
+    return -math.inf if pair[0].partition is not None else -dependence(pair[0])
 
 
 def _systematic(rows: np.ndarray, weights: Tensor, num: int, random: np.random.Generator) -> np.ndarray:

@@ -9,11 +9,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Rounds, pair_questions, pair_rounds
+from dpsynth.data.questions import Rounds, order_rounds, pair_questions, pair_rounds
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Question, Statistics
+from dpsynth.generators.base import collect_rows
+from dpsynth.generators.labels import Labels
 from dpsynth.generators.marginal_fit import MarginalFit
+from dpsynth.generators.orders import OrderSeeker
 from dpsynth.generators.seeking import PairSeeker
+from dpsynth.generators.tree import Tree
+
+_BATCH = 20_000  # rows whose target is drawn at once
 
 Draw = Callable[[int, int, Mapping[str, Any] | None], np.ndarray]  # rows, seed, conditions -> packed rows
 
@@ -40,21 +46,52 @@ class ReleasedRows:
     ):
         onehot = all(segment.kind == "onehot" for segment in encoder.layout.segments)
         wanted = private and statistics.marginals and onehot and pool_rows > 0
-        self._draw, self._fit = draw, None
+        self._draw, self._encoder = draw, encoder
+        self._fit = self._tree = self._labels = None
         if wanted:
-            self._fit = MarginalFit(encoder.layout, statistics, pool_rows=pool_rows, seed=seed, tree=tree)
+            self._fit = MarginalFit(encoder.layout, statistics, pool_rows=pool_rows, seed=seed)
+            self._tree = Tree(encoder.layout, statistics) if tree else None
+            if any(marginal.partition is not None for marginal in statistics.marginals):
+                self._labels = Labels(encoder.layout, statistics)
 
     def fit(self) -> None:
         """Finds the weights."""
         if self._fit is not None:
-            self._fit.solve(lambda num, seed: self._draw(num, seed, None))
+            self._fit.solve(self._pool)
+
+    def _pool(self, num: int, seed: int) -> np.ndarray:
+        """Rows to be weighted: the generator's, those of the tree, with targets as the leaves say."""
+        own = num if self._tree is None else num // 2
+        rows = self._draw(own, seed, None)
+        if self._tree is not None:
+            others = self._tree.draw(num - own, np.random.default_rng([seed, 0, 3]))
+            rows = np.concatenate([rows, others])
+        if self._labels is None:
+            return rows
+        return self._labels.redraw(rows, np.random.default_rng([seed, 0, 4]))
+
+    def _fresh(self, num: int, seed: int, conditions: Mapping[str, Any]) -> np.ndarray:
+        """The generator's rows under conditions, with targets as the leaves say."""
+        if self._labels is None:
+            return self._draw(num, seed, conditions)
+        random, target = np.random.default_rng([seed, 0, 5]), self._labels.target
+        others = {name: value for name, value in conditions.items() if name != target}
+        wanted = {name: value for name, value in conditions.items() if name == target}
+        return collect_rows(
+            num,
+            lambda size: self._labels.redraw(self._draw(size, int(random.integers(2**31)), others), random),
+            width=self._encoder.layout.packed_width,
+            batch_size=_BATCH,
+            codes=self._encoder.condition_codes(wanted),
+        )
 
     def sample(self, num: int, seed: int, conditions: Mapping[str, Any] | None) -> np.ndarray:
         """Draws exactly `num` packed rows."""
-        if self._fit is None or not self._fit.fitted:
+        if self._fit is None or not (self._fit.fitted or self._labels):
             return self._draw(num, seed, conditions)
-        fresh = bool(conditions)
-        return self._fit.sample(lambda n, s: self._draw(n, s, conditions), num, seed=seed, fresh=fresh)
+        if not conditions:
+            return self._fit.sample(self._pool, num, seed=seed)
+        return self._fit.sample(lambda n, s: self._fresh(n, s, conditions), num, seed=seed, fresh=True)
 
     def state(self, network: nn.Module | None = None) -> dict[str, Tensor]:
         """The weights of the released network, if there is one, and those of the fit."""
@@ -81,11 +118,15 @@ class Pairwise:
 
     @classmethod
     def rounds(cls, config: Any, schema: Schema, *, private: bool) -> Rounds | None:
-        return pair_rounds(schema, config.adaptive_rounds) if config.anchored(private) else None
+        if not config.anchored(private):
+            return None
+        if config.adaptive_rounds is None:
+            return order_rounds(schema)
+        return pair_rounds(schema, config.adaptive_rounds)
 
     @classmethod
-    def seeker(cls, config: Any, encoder: TableEncoder, *, seed: int) -> PairSeeker:
-        return PairSeeker(encoder, seed=seed)
+    def seeker(cls, config: Any, encoder: TableEncoder, *, seed: int) -> PairSeeker | OrderSeeker:
+        return (OrderSeeker if config.adaptive_rounds is None else PairSeeker)(encoder, seed=seed)
 
     def fit_release(self) -> None:
         """Fits the weights of released rows to the bought joint histograms; free."""

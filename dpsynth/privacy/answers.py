@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,12 @@ from dpsynth.privacy.records import canonical
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsynth.data.questions import Ballot
     from dpsynth.data.unit_encoder import Encoder
+    from dpsynth.privacy.plan import PlannedEvent
+
+_TRIED = 12  # grids of a ballot that are tried on made-up units
+_SURE = 6.0  # noise alone passes what a choice of nothing scores with a chance of e**-6
 
 
 class Answers:
@@ -130,6 +137,39 @@ class Shop:
             return chosen
 
         return self._kept.buy(name, self._ledger, ask)
+
+    def divide(
+        self, name: str, ballots: Sequence[Ballot], score: Callable[[Any, Ballot], np.ndarray]
+    ) -> list[list[int]]:
+        """Buys, for each ballot, the place of a grid for every leaf, -1 for none.
+
+        Each choice is one exponential mechanism on every leaf. What a ballot scores for none is raised until
+        noise alone rarely passes it.
+
+        Args:
+          score: of the rows, [leaf, grid]; one unit moves the scores of all leaves together by no more than
+            the event's `sensitivity`.
+        Raises:
+          GuaranteeVoid: a made-up unit moves them by more; nothing was charged.
+        """
+        event = self.plan.event(name)
+        for ballot in {id(ballot): ballot.thinned(_TRIED) for ballot in ballots}.values():
+            check_scores(self.units, lambda rows, b=ballot: score(rows, b), event.sensitivity, name)
+
+        def ask(receipt) -> list[list[int]]:
+            rows = self._read(receipt)
+            return [self._divided(event, ballot, score(rows, ballot)) for ballot in ballots]
+
+        return self._kept.buy(name, self._ledger, ask)
+
+    def _divided(self, event: PlannedEvent, ballot: Ballot, scores: np.ndarray) -> list[int]:
+        num = scores.shape[1]
+        if ballot.least is not None:
+            chance = (math.log(num + 1) + _SURE) * 2.0 * event.sensitivity / event.choice_epsilon
+            scores = np.column_stack([scores, np.full(len(scores), max(ballot.least, chance))])
+        draw = functools.partial(exponential_choice, entropy=self._entropy)
+        chosen = [draw(leaf, event.choice_epsilon, event.sensitivity) for leaf in scores]
+        return [-1 if place == num else place for place in chosen]
 
     def encoded(self, frame: pd.DataFrame, encoder: Encoder) -> np.ndarray:
         """Packs whole units; the rows that were read only once per encoder, since the table never changes.

@@ -183,7 +183,8 @@ def _stage_shares(privacy: PrivacyConfig, purchases: list[Purchase], request: Re
     """Fractions of the budget per stage; the last stage takes what the others leave."""
     columns = privacy.columns_share
     if columns is None:
-        columns = _COLUMNS_SHARE_OF_PAIRS if request.num_refined else _COLUMNS_SHARE
+        pairs = request.num_refined or (request.num_marginals and request.rounds)
+        columns = _COLUMNS_SHARE_OF_PAIRS if pairs else _COLUMNS_SHARE
     others = privacy.count_share + columns + privacy.validation_share
     usual = min(0.8, 0.9 * (1.0 - others)) if request.trains else 1.0
     configured = {

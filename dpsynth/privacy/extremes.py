@@ -49,11 +49,18 @@ def check_counts(
 
 
 def check_scores(units: Units, score: Callable[[pd.DataFrame], np.ndarray], bound: float, name: str) -> None:
-    """Demands that no made-up unit moves a score by more than is paid for."""
+    """Demands that no made-up unit moves a score by more than is paid for.
+
+    Args:
+      score: of each proposal; with two axes, of each leaf and each proposal for it: then what a unit moves in
+        all leaves together is what is paid for.
+    """
     example = units.example()
     whole = score(example)
     for number in range(units.num(example)):
         moved = np.abs(whole - score(units.without(example, number)))
+        if moved.ndim == 2:
+            moved = moved.max(1, initial=0.0).sum()
         if (moved > bound * _ROUNDING).any():
             raise GuaranteeVoid(f"One unit moves a score of {name!r} by more than the plan pays for.")
 

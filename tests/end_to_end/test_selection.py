@@ -17,6 +17,7 @@ from dpsynth.privacy.release import Release
 from dpsynth.privacy.selection import Trials, selection_epsilon
 from dpsynth.privacy.verify import verify
 from experiments import selection
+from experiments.points import Point
 from tests.end_to_end.test_train import QUICK, call, here, runs_of, table  # noqa: F401  fixtures
 
 GRID = [
@@ -147,6 +148,45 @@ def test_nothing_tells_how_many_trials_there_were_or_which_was_chosen(chosen, ta
         assert len(trials) == num  # all of them are internal
         seen[num] = outside(here, out.getvalue())
     assert seen[1] == seen[3] and len(seen[1]["runs"]) == 1
+
+
+def test_the_winners_number_does_not_show_in_what_stands_beside_its_release(chosen, tmp_path, monkeypatch):
+    """Of trials with equal settings whichever wins leaves the same: its number bounds how many there are."""
+    here, _ = chosen  # noqa: F811
+    (honest,) = here.glob("outputs/*/*/selected/release")
+
+    def beside(winner: int, folder: Path) -> dict[str, bytes]:
+        points = []
+        for trial in range(2):
+            place = folder / "internal" / str(trial)
+            shutil.copytree(honest, place / "release")
+            settings = yaml.safe_load((honest.parent / "config.yaml").read_text())
+            settings["sweep"], settings["tracking"] = {"trial": trial}, {"name": "none"}
+            (place / "config.yaml").write_text(yaml.safe_dump(settings))
+            score = float(trial == winner)
+            points.append(
+                Point(
+                    digest="",
+                    status="FINISHED",
+                    generator="",
+                    seed=0,
+                    score=score,
+                    release=str(place / "release"),
+                )
+            )
+        facts = Release.load(honest).ledger[0]["selection"]
+        kept = {"selection": facts, "picks": [0, 0]}
+        (folder / "internal/trials.json").write_text(json.dumps(kept))
+        selection.conclude(folder, points)
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted((folder / "selected").rglob("*"))
+            if path.is_file()
+        }
+
+    assert beside(0, tmp_path / "a") == beside(1, tmp_path / "b")
+    monkeypatch.setattr(selection, "_of_the_grid", lambda path: path.read_text())  # broken twin: as it ran
+    assert beside(0, tmp_path / "c") != beside(1, tmp_path / "d")
 
 
 def outside(place: Path, printed: str) -> dict:

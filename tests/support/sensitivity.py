@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,20 +22,23 @@ from dpsynth.data.table import PrivateTable
 from dpsynth.data.units import units_of
 from dpsynth.privacy import undeclared
 from dpsynth.privacy.answers import Shop
+from dpsynth.privacy.noise import FixedEntropy
 
 
 @dataclass
 class Event:
-    """Changes of one event's exact answers, [unit, …], in the units of its sensitivity.
+    """What one event's exact answers change by, in the units of its sensitivity.
 
     Args:
-      norms: L2 of vectors; largest change of a score.
-      parts: L1 by histogram, [unit, histogram]; empty for scores.
+      norms: by unit: L2 of a vector, or the largest change of a score.
+      others: exact answers on the table without each unit.
+      bought: what the event gave the run.
     """
 
     sensitivity: float
     norms: list[float] = field(default_factory=list)
-    parts: list[np.ndarray] = field(default_factory=list)
+    others: list[np.ndarray] = field(default_factory=list)
+    bought: Any = None
 
     @property
     def worst(self) -> float:
@@ -46,17 +50,42 @@ class _Bought(Exception):
     """All purchases before training are made."""
 
 
-def changes(
-    schema: Schema, frame: pd.DataFrame, recipe: pipeline.Recipe, folder, entropy
-) -> dict[str, Event]:
+def changes(schema: Schema, frame: pd.DataFrame, recipe: pipeline.Recipe, folder) -> dict[str, Event]:
     """Runs all purchases on a table; returns what removing each of its units changes, by event."""
     units, found = units_of(schema), {}
     table = PrivateTable(frame, schema)
     others = [PrivateTable(units.without(frame, number), schema)._frame for number in range(units.num(frame))]
     with _recorded(found, others):
         with pytest.raises(_Bought):
-            pipeline.run(table, recipe, folder, entropy=entropy)
+            pipeline.run(table, recipe, folder, entropy=FixedEntropy())
     return found
+
+
+def replayed(
+    schema: Schema, frame: pd.DataFrame, recipe: pipeline.Recipe, folder, found: dict[str, Event]
+) -> dict[str, np.ndarray]:
+    """Runs all purchases on another table with the answers of the first; returns the exact ones."""
+    exact: dict[str, np.ndarray] = {}
+
+    def answered(count_of):
+        def stand_in(self, name, ask, **_):
+            exact[name] = count_of(ask, self._table._frame)
+            return found[name].bought
+
+        return stand_in
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shop, "noisy", answered(lambda count, rows: count(rows)))
+        patch.setattr(Shop, "choose", answered(lambda score, rows: score(rows)))
+        patch.setattr(Shop, "select", answered(lambda find, rows: np.zeros(0)))
+        patch.setattr(pipeline, "_train", _stop)
+        with pytest.raises(_Bought):
+            pipeline.run(PrivateTable(frame, schema), recipe, folder, entropy=FixedEntropy())
+    return exact
+
+
+def _stop(*_):
+    raise _Bought
 
 
 @contextmanager
@@ -66,58 +95,45 @@ def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[N
     def event_of(shop: Shop, name: str) -> Event:
         return found.setdefault(name, Event(sensitivity=shop.plan.event(name).sensitivity))
 
-    def recording_noisy(self, name, count, *, scale=1):
+    def spying(self, name, ask, norm):
         def spy(frame):
-            whole = count(frame)
-            if frame is self._rows:
-                event, num = event_of(self, name), max(self.plan.event(name).num_histograms, 1)
-                for other in others:
-                    less = count(other)
-                    assert less.shape == whole.shape, f"the length of {name} follows one unit"
-                    change = (whole - less).astype(np.float64) / scale
-                    event.norms.append(float(np.linalg.norm(change)))
-                    event.parts.append(np.array([np.abs(part).sum() for part in _parts(change, num)]))
+            whole = ask(frame)
+            if frame is self._rows:  # not on made-up units
+                event = event_of(self, name)
+                event.others = [ask(other) for other in others]
+                assert {other.shape for other in event.others} <= {whole.shape}, f"the length of {name}"
+                event.norms = [norm(whole - other) for other in event.others]
             return whole
 
-        return noisy(self, name, spy, scale=scale)
+        return spy
+
+    def recording_noisy(self, name, count, *, scale=1):
+        def norm(change):
+            return float(np.linalg.norm(change.astype(np.float64))) / scale
+
+        event_of(self, name).bought = noisy(self, name, spying(self, name, count, norm), scale=scale)
+        return found[name].bought
 
     def recording_choose(self, name, score):
-        def spy(frame):
-            whole = score(frame)
-            if frame is self._rows:
-                moved = [float(np.abs(whole - score(other)).max()) for other in others]
-                event_of(self, name).norms.extend(moved)
-            return whole
-
-        return choose(self, name, spy)
+        spy = spying(self, name, score, lambda change: float(np.abs(change).max()))
+        event_of(self, name).bought = choose(self, name, spy)
+        return found[name].bought
 
     def recording_select(self, name, find):
         def spy(frame, *rest):
-            event, columns = event_of(self, name), [n for n, k in self.schema.undeclared if k == "values"]
+            columns = [column for column, kind in self.schema.undeclared if kind == "values"]
             for other in others:
-                pairs = [(_values(frame[column]), _values(other[column])) for column in columns]
+                pairs = [(undeclared.value_counts(t[column]) for t in (frame, other)) for column in columns]
                 change = [whole.sub(less, fill_value=0).to_numpy() for whole, less in pairs]
-                event.norms.append(float(np.linalg.norm(np.concatenate(change))))
-                event.parts.append(np.array([np.abs(part).sum() for part in change]))
+                event_of(self, name).norms.append(float(np.linalg.norm(np.concatenate(change))))
             return find(frame, *rest)
 
-        return select(self, name, spy)
-
-    def stop(*_):
-        raise _Bought
+        event_of(self, name).bought = select(self, name, spy)
+        return found[name].bought
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Shop, "noisy", recording_noisy)
         patch.setattr(Shop, "choose", recording_choose)
         patch.setattr(Shop, "select", recording_select)
-        patch.setattr(pipeline, "_train", stop)
+        patch.setattr(pipeline, "_train", _stop)
         yield
-
-
-def _values(series: pd.Series) -> pd.Series:
-    return undeclared.value_counts(series)
-
-
-def _parts(change: np.ndarray, num: int) -> list[np.ndarray]:
-    """The histograms inside a vector; `change` of unknown cuts is one part."""
-    return [change] if num == 1 or len(change) % num else np.split(change, num)

@@ -27,3 +27,14 @@ class SwampedEntropy(FixedEntropy):
 
     def noisy_max(self, scores: np.ndarray, scale: float) -> int:
         return 3 % len(scores)
+
+
+class CoarseEntropy(SwampedEntropy):
+    """As above, but measurements say of each count whether it stands far out of the noise.
+
+    So a table's frequent categories are bought and one unit's own are not, as the threshold wants it, and
+    what one unit adds to a count is not to be seen.
+    """
+
+    def lattice_gaussian(self, values: np.ndarray, scale: float) -> np.ndarray:
+        return np.where(values > 4 * scale, round(32 * scale), 0).astype(np.int64)

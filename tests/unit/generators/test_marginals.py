@@ -143,7 +143,7 @@ def test_a_wide_table_is_fitted_to_the_pairs_that_hang_together_most(monkeypatch
     statistics = buy(TABLE, noise_stddev=1.0)
     encoder = TableEncoder(SCHEMA, statistics)
     fit = marginal_fit.MarginalFit(encoder.layout, statistics, pool_rows=1_000, seed=0)
-    kept = [shape for _, _, _, shape in fit._marks[fit._num_raked :]]
+    kept = [marginal.counts.shape for _, marginal in fit._marks[fit._num_raked :]]
     singles = len(statistics.domain.names) - bool(statistics.crossed)
     assert fit._num_raked == singles and len(kept) == 2
     joint = [m for m in statistics.marginals if {n.lstrip("\0~") for n in m.columns[:2]} == {"age", "town"}]
