@@ -16,6 +16,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
 from dpsynth.data.table import PrivateTable
 from dpsynth.data.units import units_of
+from dpsynth.errors import GuaranteeVoid
 from dpsynth.planning import plan, request, try_questions
 from dpsynth.privacy.lifetime import OWN, Account, Uncharged
 from dpsynth.privacy.plan import Plan
@@ -139,16 +140,24 @@ def sample(
 
 
 def rebuild(release: Release) -> Any:
-    """Returns the generator of a release, with its released weights."""
+    """Returns the generator of a release, with its released weights.
+
+    Raises:
+      GuaranteeVoid: statistics, settings and weights do not go together.
+    """
     from dpsynth.generators.base import load_generator
 
-    module = load_generator(release.generator["name"])
+    method = load_generator(str(release.generator["name"])).Generator
     config = settings_of(release.generator["name"], release.generator["config"])
-    made_private = release.shaped
-    encoder = module.Generator.encoder(config, release.schema, release.statistics, private=made_private)
-    stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
-    generator = module.Generator(config, stored, release.statistics, seed=release.seed, private=made_private)
-    generator.load_state(release.weights)
+    facts = {"private": release.shaped}
+    try:
+        encoder = method.encoder(config, release.schema, release.statistics, **facts)
+        stored = type(encoder).from_dict(release.encoder, release.schema, release.statistics)
+        generator = method(config, stored, release.statistics, seed=release.seed, **facts)
+        generator.load_state(release.weights)
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        rule = f"The release's weights do not fit its settings and statistics ({type(error).__name__})."
+        raise GuaranteeVoid(f"{rule} See what is wrong with it by experiments.verify.") from error
     return generator
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
 _OF_ITS_OWNER = ("dataset", "dataset_ledger")  # where the owner adds up, which changes no event
+_FIX = "Read the release with the version that made it."
+_MOST_WEIGHTS = 2**28  # of a network, roughly: 1 GB
+_ROUNDS = ("rounds", "adaptive_rounds", "choices")
+_COUNTS = ("steps", "pool", "batch_size", "epochs", "rounds", "iterations", "cutoff", "every", "sequence_len")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +62,11 @@ class Recipe:
         """
         from pydantic import TypeAdapter, ValidationError
 
-        from dpsynth.generators.base import load_generator
-
         parts = _mapping("recipe", content)
         training = _mapping("training", parts.get("training"))
         looks = {key: training.get(key) for key in ("public_validation", "early_stop_delta")}
         if looks["public_validation"] is not None:
             training = training | {"public_validation": None, "early_stop_delta": None}
-        settings = load_generator(str(parts.get("generator"))).Config
         try:
             recipe = cls(
                 generator=parts.get("generator"),
@@ -76,34 +77,61 @@ class Recipe:
                 num_rows=parts.get("num_rows"),
             )
         except (ValidationError, TypeError, ValueError) as error:
-            rule = f"Is not one of {settings.__module__}: {type(error).__name__}."
-            raise InvalidInput(
-                "the recipe", [Problem("recipe", rule, "Read it with its own version.")]
-            ) from None
+            rule = f"Is no budget or training ({type(error).__name__})."
+            raise InvalidInput("the recipe", [Problem("recipe", rule, _FIX)]) from None
         again = recipe.to_dict()
         again["training"] |= looks if looks["public_validation"] is not None else {}
         if again != content:
-            keys = [key for key in {*again, *parts} if again.get(key) != parts.get(key)]
-            problems = [
-                Problem(key, "Is not what a run writes.", "Read it with its own version.") for key in keys
-            ]
-            raise InvalidInput("the recipe", problems)
+            keys = sorted(key for key in {*again, *parts} if again.get(key) != parts.get(key))
+            raise InvalidInput(
+                "the recipe", [Problem(key, "Is not what a run writes.", _FIX) for key in keys]
+            )
         return recipe
 
 
-def settings_of(generator: str, content: Any) -> Any:
-    """Returns a method's `Config` from its JSON-able form; raises pydantic's `ValidationError`."""
-    from pydantic import TypeAdapter
+def settings_of(generator: Any, content: Any) -> Any:
+    """Returns a method's `Config` from its JSON-able form, which a stranger may have written.
+
+    Raises:
+      InvalidInput: a method, key or value that there is not, or sizes beyond any that is used.
+    """
+    from pydantic import TypeAdapter, ValidationError
 
     from dpsynth.generators.base import load_generator
 
-    config = load_generator(generator).Config
+    config = load_generator(str(generator)).Config
     known = {field.name for field in fields(config)}
     if unknown := sorted(set(_mapping("settings", content)) - known):
-        raise InvalidInput(
-            "the recipe", [Problem(key, "Is no setting.", f"Known: {known}.") for key in unknown]
-        )
-    return TypeAdapter(config).validate_python(content)
+        raise InvalidInput("the recipe", [Problem(key, "Is no setting.", _FIX) for key in unknown])
+    try:
+        settings = TypeAdapter(config).validate_python(content)
+    except (ValidationError, TypeError, ValueError, RecursionError) as error:
+        rule = f"Are none of {generator}'s ({type(error).__name__})."
+        raise InvalidInput("the recipe", [Problem("settings", rule, _FIX)]) from None
+    if problems := list(_size_problems(asdict(settings))):
+        raise InvalidInput("the recipe", problems)
+    return settings
+
+
+def _size_problems(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Sizes that would fill the memory or never end; numbers of declared distributions are no sizes."""
+    widths, layers = 0, 1
+    for name, value in ((key, number) for key, item in settings.items() for number in _whole_numbers(item)):
+        most = 1_000 if name in _ROUNDS else 10_000_000
+        if abs(value) > most:
+            yield Problem(name, f"Is above {most:,}.", "Lower it.")
+        if any(word in name for word in ("layers", "blocks")):
+            layers += abs(value)
+        elif not any(word in name for word in _COUNTS):
+            widths += abs(value)
+    if layers * widths**2 > _MOST_WEIGHTS:
+        rule = f"Ask for {layers} layers, {widths:,} wide in all."
+        yield Problem("settings", rule, "Ask for a smaller network.")
+
+
+def _whole_numbers(item: Any) -> list[int]:
+    items = item if isinstance(item, list | tuple) else [item]
+    return [value for value in items if isinstance(value, int) and not isinstance(value, bool)]
 
 
 def _mapping(where: str, content: Any) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """A release as a model that answers with synthetic rows; needs the release and nothing private.
 
-MLflow loads this module by name, so a registered model holds no pickle and no code but this package's.
+`dpsynth.tracking.served` makes it one of MLflow's.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InvalidInput, Problem
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from dpsynth.privacy.release import Release
 
-MOST_ROWS = 1_000_000  # per request: a typing error must not fill a server's memory
+MOST_ROWS = 1_000_000  # per request, and of all requests of a call: a typing error must not fill the memory
+MOST_REQUESTS = 1_000  # per call
+_MOST_PROBLEMS, _MOST_SEED = 5, 2**62
 DEFAULTS = {"n": 100, "seed": -1}  # a seed below 0 draws a fresh one
 # What sampling imports; training needs more.
 NEEDS = ("torch", "numpy", "pandas", "scipy", "pyarrow", "safetensors", "pydantic", "pyyaml")
@@ -45,32 +48,47 @@ class ServedRelease:
             list of numbers, is `n` alone.
           params: `n` and `seed` for all requests.
         Raises:
-          InvalidInput: `n` or `seed` is not a whole number, or `n` is out of bounds.
+          InvalidInput: `n` or `seed` is no whole number, `n` is below 1, or one request, or all of a call
+            together, ask for more rows than are made at once. Nothing was made.
         """
         import pandas as pd
 
         common = {**DEFAULTS, **{key: value for key, value in (params or {}).items() if value is not None}}
-        asked = [{k: v for k, v in row.items() if not pd.isna(v)} for row in _requests(model_input)]
-        parts = [self._rows({**common, **row}) for row in asked or [{}]]
-        return _json_ready(pd.concat(parts, ignore_index=True))
+        asked = [{k: v for k, v in row.items() if not _is_missing(v)} for row in _requests(model_input)]
+        requests = [{**common, **row} for row in asked or [{}]]
+        if problems := list(_problems(requests, self.release.schema.unit.max_rows)):
+            raise InvalidInput("the request", problems[:_MOST_PROBLEMS])
+        return _json_ready(pd.concat([self._rows(request) for request in requests], ignore_index=True))
 
     def _rows(self, request: Mapping[str, Any]) -> pd.DataFrame:
         from dpsynth import pipeline
 
-        problems = [
-            Problem(key, f"{request[key]!r} is not a whole number.", "")
-            for key in DEFAULTS
-            if isinstance(request[key], bool) or not _is_whole(request[key])
-        ]
-        if not problems and not 1 <= request["n"] <= MOST_ROWS:
-            problems = [
-                Problem("n", f"{request['n']} is not in [1, {MOST_ROWS}].", "Ask for fewer at a time.")
-            ]
-        if problems:
-            raise InvalidInput("the request", problems)
         seed = int(request["seed"])
         seed = seed if seed >= 0 else secrets.randbelow(2**31)
         return pipeline.sample(self.release, int(request["n"]), seed=seed)
+
+
+def _problems(requests: Sequence[Mapping[str, Any]], rows_each: int) -> Iterator[Problem]:
+    """What is wrong with the requests of a call, alone and together, before any row is made.
+
+    Args:
+      rows_each: that one of `n` may have.
+    """
+    if len(requests) > MOST_REQUESTS:
+        yield Problem("requests", f"{len(requests):,} are above {MOST_REQUESTS:,}.", "Ask in several calls.")
+        return
+    whole = True
+    for key, most in (("n", MOST_ROWS // rows_each), ("seed", _MOST_SEED)):
+        for value in (request[key] for request in requests):
+            if not _is_whole(value):
+                whole = False
+                yield Problem(key, f"{str(value)[:40]!r} is not a whole number.", "Write one.")
+            elif value > most or (key == "n" and value < 1):
+                yield Problem(key, f"{value:.6g} is not in [1, {most}].", "Ask for fewer at a time.")
+    total = sum(request["n"] for request in requests) if whole else 0
+    if total > MOST_ROWS // rows_each:
+        rule = f"{total:.6g} in all are above {MOST_ROWS // rows_each}."
+        yield Problem("n", rule, "Ask for fewer at a time.")
 
 
 def _requests(model_input: Any) -> list[dict[str, Any]]:
@@ -96,15 +114,20 @@ def _json_ready(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _is_whole(value: Any) -> bool:
-    try:
-        return float(value) == int(value)
-    except (TypeError, ValueError, OverflowError):
+    import numpy as np
+
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return False
+    return math.isfinite(value) and value == int(value)
 
 
-def _load_pyfunc(path: str) -> ServedRelease:
-    """Loads a release for MLflow; the name is MLflow's."""
+def load(path: str) -> ServedRelease:
+    """Loads a release, its files' hashes checked."""
     from dpsynth.privacy.release import Release
 
     return ServedRelease(Release.load(path))

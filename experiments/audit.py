@@ -128,6 +128,7 @@ _COMBINED = {
 def job(node: DictConfig) -> int:
     """Audits, writes `audit.json` and `audit.html`, prints the verdicts; returns the exit code."""
     from dpsynth import tracking
+    from dpsynth.data.untrusted import CHECKED
 
     request = checked(node)
     with tracking.track(request.tracking, f"audit={request.kind} {request.release}") as tracker:
@@ -148,6 +149,8 @@ def job(node: DictConfig) -> int:
     for path in audit_scores.write(results, files):
         print(f"Internal, for you alone: single scores in {path}")
     print(f"Internal: {request.folder / 'audit.json'} and audit.html")
+    if not request.foreign:
+        print(CHECKED)
     return code
 
 

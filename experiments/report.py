@@ -175,6 +175,7 @@ def _costs(folder: Path) -> dict[str, str]:
 
 def main(node: DictConfig) -> None:
     """Writes both files and says where they are."""
+    from dpsynth.data.untrusted import CHECKED
     from dpsynth.report.page import write
 
     request = checked(node)
@@ -185,6 +186,8 @@ def main(node: DictConfig) -> None:
     page, printed = write(document, request.out or folder)
     mark = "Internal: compares with real rows." if document.internal else "Released facts alone."
     print(f"{page}\n{printed}\n{mark}")
+    if request.release is not None:
+        print(CHECKED)
     print(_attached(request, [page, printed], "internal/report" if document.internal else "report"))
 
 

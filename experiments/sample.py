@@ -62,6 +62,7 @@ def main(node: DictConfig) -> None:
     """Writes the rows and says what claim covers them."""
     from dpsynth import pipeline
     from dpsynth.data.io import write_table
+    from dpsynth.data.untrusted import CHECKED
     from dpsynth.privacy.release import Release
 
     request = checked(node)
@@ -70,6 +71,7 @@ def main(node: DictConfig) -> None:
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_table(rows, request.out, release.schema)
     print(f"Wrote {len(rows):,} synthetic rows to {request.out}. Claim: {release.claim}.")
+    print(CHECKED)
 
 
 def _is_whole(value: Any, *, least: int) -> bool:

@@ -123,7 +123,7 @@ class Cells:
     @classmethod
     def from_dict(cls, payload: Mapping[str, Any], schema: Schema) -> Cells:
         edges, values, groups = payload["edges"], payload["values"], payload["groups"]
-        return cls(
+        made = cls(
             column=schema.column(payload["column"]),
             edges=None if edges is None else np.array(edges, dtype=np.float64),
             values=None if values is None else tuple(values),
@@ -131,6 +131,10 @@ class Cells:
             missing=payload["missing"],
             groups=None if groups is None else np.array(groups, dtype=np.int32),
         )
+        found = made.group_map
+        if found.shape != (made.fine_size,) or (found < 0).any() or (found >= made.fine_size).any():
+            raise ValueError("The groups of a column's cells are not among its cells.")
+        return made
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,19 @@ def read_dtypes(path: str | Path) -> dict[str, str]:
     return {name: dtype_name(dtype) for name, dtype in zip(names, inferred.dtypes)}
 
 
+def stored_dtypes(path: Path) -> dict[str, str]:
+    """Returns the dtypes that a Parquet file of ours gives back, by name, in order; no value is read."""
+    import pyarrow.parquet as pq
+
+    readable(path)
+    with refusing(path):
+        arrow = pq.read_schema(path)
+        empty = arrow.empty_table().to_pandas()
+    noted = {c["name"]: c["numpy_type"] for c in (arrow.pandas_metadata or {}).get("columns", [])}
+    objects = {name: "object" for name in empty if noted.get(name) == "object"}
+    return {name: dtype_name(empty[name].dtype) for name in empty} | objects
+
+
 def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = None) -> None:
     """Writes a table so that `read_table` gives it back; missing values as the schema's first missing text.
 

@@ -10,13 +10,18 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dpsynth.errors import DpsynthError
+from dpsynth.errors import GuaranteeVoid
 
+CHECKED = (
+    "Checked: the release's files are those that its certificate names. Whether its claim holds, and who "
+    "made it, is for experiments.verify."
+)
 MB = 2**20
 MOST_BYTES = {
     "synthetic.parquet": 4096 * MB,
@@ -32,7 +37,7 @@ _MOST_MEMORY = 600 * MB  # of what JSON unpacks to
 _WEIGHTS = {b"[": 64, b"{": 240, b",": 32, b":": 120}  # bytes of memory behind each of these
 
 
-class Untrusted(DpsynthError):
+class Untrusted(GuaranteeVoid):
     """A file of a release is not what a run writes; nothing of it was used."""
 
 
@@ -176,6 +181,39 @@ def check_safetensors(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]
     return shapes
 
 
+def check_folder(
+    folder: str | Path, names: Sequence[str], certificate: str, most_cells: int = MOST_CELLS
+) -> Any:
+    """Returns the content of a release's certificate, after the files that it names were found unchanged.
+
+    Args:
+      names: of the files besides, whose hashes the certificate has.
+      most_cells: of a Parquet file: rows times columns.
+    Raises:
+      Untrusted: a file is missing, changed, no plain file or too large.
+    """
+    folder = Path(folder)
+    missing = [name for name in (*names, certificate) if not os.path.lexists(folder / name)]
+    if missing:
+        raise Untrusted(f"{folder} is not a release: {', '.join(missing)} is missing.")
+    content = read_object(folder / certificate)
+    stated = content.get("files")
+    hashes = stated if isinstance(stated, Mapping) else {}
+    changed = [name for name in names if hashes.get(name) != digest(folder / name)]
+    if changed:
+        raise Untrusted(f"{', '.join(changed)} in {folder} was changed after it was certified.")
+    for name in names:
+        if name.endswith(".parquet"):
+            check_parquet(folder / name, most_cells)
+        elif name.endswith(".safetensors"):
+            check_safetensors(folder / name)
+    claim = content.get("claim")
+    if not (isinstance(claim, str) and _CLAIM.fullmatch(claim)):
+        raise Untrusted(f"The certificate in {folder} states no claim that a run makes: {shown(claim, 80)}.")
+    return content
+
+
+_CLAIM = re.compile(r"NON-PRIVATE|VOID|epsilon=[0-9.e+-]{1,24}, delta=[0-9.e+-]{1,24}")
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.errors import GuaranteeVoid
+from dpsynth.data.untrusted import check_folder, read_object, shown
+from dpsynth.errors import DpsynthError, GuaranteeVoid
 from dpsynth.privacy.certificate import CERTIFICATE, FILES, VERSION, file_digest, make_certificate
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.noise import Entropy
@@ -154,34 +155,36 @@ class Release:
         """Reads a release; needs no private data.
 
         Raises:
-          GuaranteeVoid: a file is missing or was changed after the certificate was written.
+          GuaranteeVoid: a file is missing, was changed after the certificate was written, or is nothing that
+            a run writes.
         """
         import pandas as pd
         from safetensors.torch import load_file
 
         folder = Path(folder)
-        missing = [name for name in (*FILES, CERTIFICATE) if not (folder / name).is_file()]
-        if missing:
-            raise GuaranteeVoid(f"{folder} is not a release: {', '.join(missing)} is missing.")
-        certificate = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8"))
-        changed = [n for n in FILES if certificate.get("files", {}).get(n) != file_digest(folder / n)]
-        if changed:
-            raise GuaranteeVoid(f"{', '.join(changed)} in {folder} was changed after it was certified.")
-        facts = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+        certificate = check_folder(folder, FILES, CERTIFICATE)
+        facts, ledger = read_object(folder / "release.json"), read_object(folder / "ledger.json")
         if facts.get("version") != VERSION:
-            raise GuaranteeVoid(f"{folder} has another format; read it with dpsynth {facts.get('versions')}.")
-        schema = Schema.from_dict(facts["schema"])
+            found = shown(facts.get("versions"), 80)
+            raise GuaranteeVoid(f"{folder} has another format; read it with dpsynth {found}.")
+        try:
+            schema = Schema.from_dict(facts["schema"])
+            parts = {
+                "statistics": Statistics.from_dict(facts["statistics"], schema),
+                "ledger": tuple(dict(record) for record in ledger["records"]),
+                **{key: facts[key] for key in ("encoder", "generator", "seed", "versions")},
+            }
+        except (KeyError, TypeError, ValueError, AttributeError, DpsynthError) as error:
+            fix = "See what is wrong with it by experiments.verify."
+            raise GuaranteeVoid(
+                f"{folder} does not hold what a run writes ({type(error).__name__}). {fix}"
+            ) from None
         return cls(
             schema=schema,
-            statistics=Statistics.from_dict(facts["statistics"], schema),
-            encoder=facts["encoder"],
-            generator=facts["generator"],
             weights=load_file(folder / FILES[1]),
             synthetic=pd.read_parquet(folder / "synthetic.parquet"),
-            seed=facts["seed"],
-            ledger=tuple(json.loads((folder / "ledger.json").read_text(encoding="utf-8"))["records"]),
             certificate={key: value for key, value in certificate.items() if key != "files"},
-            versions=facts["versions"],
+            **parts,
         )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from dpsynth.data.schema import Schema
+from dpsynth.data.untrusted import check_folder, read_object
 from dpsynth.data.wording import up
 from dpsynth.errors import InvalidInput, Problem
 
-FILES = ("synthetic.parquet", "release.json", "ledger.json", "certificate.json")
+FILES = ("synthetic.parquet", "generator.safetensors", "release.json", "ledger.json", "certificate.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,28 +59,26 @@ class ReleaseFacts:
 
 
 def read_release(folder: str | Path) -> ReleaseFacts:
-    """Reads a release's files. Hashes are `verify`'s business, not checked here.
+    """Reads a release's files, after their hashes were found to be the certified ones.
 
     Raises:
       InvalidInput: the folder is not a release.
+      GuaranteeVoid: a file was changed, or is nothing that a run writes.
     """
     folder = Path(folder)
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in FILES if not os.path.lexists(folder / name)]
     if missing:
         fix = "Name the folder that holds certificate.json."
         raise InvalidInput(str(folder), [Problem(name, "is missing.", fix) for name in missing])
-
-    def content(name: str) -> Any:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-
-    facts = content("release.json")
+    certificate = check_folder(folder, FILES[:-1], FILES[-1])
+    facts, ledger = read_object(folder / "release.json"), read_object(folder / "ledger.json")
     return ReleaseFacts(
         folder=folder,
         schema=Schema.from_dict(facts["schema"]),
         synthetic=pd.read_parquet(folder / "synthetic.parquet"),
-        certificate=content("certificate.json"),
+        certificate=certificate,
         facts=facts,
-        records=content("ledger.json")["records"],
+        records=ledger["records"],
     )
 
 

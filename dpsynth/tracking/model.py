@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth import serving
 from dpsynth.errors import DpsynthError
+from dpsynth.tracking import served
 from dpsynth.tracking.store import import_mlflow, only_one_process
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def save(release: Path | str, folder: Path | str) -> Path:
         warnings.simplefilter("ignore", UserWarning)  # asks for an example of the input
         pyfunc.save_model(
             str(folder),
-            loader_module=serving.__name__,
+            loader_module=served.__name__,
             data_path=str(release),
             code_paths=[str(_PACKAGE)],
             pip_requirements=_requirements(),

@@ -59,7 +59,7 @@ def _domain_faults(evidence: Evidence) -> Iterator[str]:
             yield f"{where} do not rise."
         elif cells.column.name not in open_columns and not _same_cells(made, cells):
             yield f"{where} are not those that the schema makes."
-        elif groups.shape != (cells.fine_size,) or set(groups.tolist()) != set(range(cells.size)):
+        elif len(np.unique(groups)) != cells.size:
             yield f"{where} are not grouped as models use them."
 
 
@@ -178,13 +178,13 @@ def check_rows(evidence: Evidence) -> str:
     import pandas as pd
 
     from dpsynth.data.dtypes import storage_dtype
-    from dpsynth.data.io import read_dtypes
+    from dpsynth.data.io import stored_dtypes
     from dpsynth.data.units import units_of
     from dpsynth.data.validation import check_columns
 
     schema, path = evidence.schema, evidence.folder / FILES[0]
     expected = {name: storage_dtype(schema.column(name)) for name in schema.names}
-    found = read_dtypes(path)
+    found = stored_dtypes(path)
     require(list(found) == list(expected), "The columns of the rows are not the schema's, in order.")
     refuse(
         f"{shown(name, 80)} is {shown(found[name], 40)}, the schema says {shown(dtype, 40)}."

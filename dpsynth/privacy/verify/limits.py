@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.units import units_of
@@ -16,12 +15,10 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 2_000
 MOST_STEPS = 10_000_000
 MOST_EPSILON = 1_000.0
-_MOST_WIDTH = 8_192  # all widths of a network together: two such layers are 256 MB
 _MOST_ROWS = 100_000  # of one unit
 _LEAST_NOISE = 0.02  # noise multiplier
 _MOST_LOSS = 20_000.0  # rough sum of privacy losses, what its distribution has to span
 _MOST_PARTS = 200  # different events
-_COUNTS = ("steps", "pool", "batch_size", "epochs", "rows", "iterations", "cutoff", "every")
 
 
 def limit_problems(schema: Schema, recipe: Recipe) -> Iterator[str]:
@@ -39,16 +36,6 @@ def limit_problems(schema: Schema, recipe: Recipe) -> Iterator[str]:
         yield "The ladder has more than 32 rungs."
     if rate_and_steps(training, schema.num_units)[1] > MOST_STEPS:
         yield f"Training has more than {MOST_STEPS:,} steps."
-    widths = 0
-    for name, value in (
-        pair for key, item in asdict(recipe.settings).items() for pair in _numbers(item, key)
-    ):
-        counts = any(word in name for word in _COUNTS)
-        if abs(value) > MOST_STEPS or (name in ("rounds", "adaptive_rounds", "choices") and value > 1_000):
-            yield f"The setting {name} is beyond all bounds."
-        widths += 0 if counts else abs(value)
-    if widths > _MOST_WIDTH:
-        yield f"The settings ask for layers {widths} wide in all; up to {_MOST_WIDTH} are verified."
 
 
 def price_problems(events: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -96,12 +83,3 @@ def _rough_loss(event: Any, times: int = 1, rate: float = 1.0, depth: int = 0) -
         good = isinstance(each, float | int) and 0.0 < each <= MOST_EPSILON and times <= 10_000
         return times * each if good else None
     return 0.0 if kind in ("failure", "non_private") else None
-
-
-def _numbers(content: Any, name: str) -> Iterator[tuple[str, int]]:
-    """All whole numbers of a setting, with its name; those of declared distributions are not sizes."""
-    if isinstance(content, list | tuple):
-        for value in content:
-            yield from _numbers(value, name)
-    elif isinstance(content, int) and not isinstance(content, bool):
-        yield name, content

@@ -24,7 +24,7 @@ from dpsynth.data.table import PrivateTable
 from dpsynth.errors import DpsynthError, InvalidInput
 from dpsynth.generators import independent
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.serving import MOST_ROWS, ServedRelease
+from dpsynth.serving import MOST_REQUESTS, MOST_ROWS, ServedRelease
 from dpsynth.tracking import model, track
 from tests.support.processes import environment
 
@@ -78,10 +78,34 @@ def test_as_many_rows_come_as_are_asked_for(made, asked, params, num):
     assert len(rows) == num and list(rows.columns) == list(SCHEMA.names)
 
 
-@pytest.mark.parametrize("asked", [0, -3, 1.5, "many", True, MOST_ROWS + 1, np.inf, {"n": 1, "seed": "x"}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(0, -3, 1.5, "many", "5", True, MOST_ROWS + 1, 1e300, np.inf, {"n": 1, "seed": "x"}),
+        *({"n": 1, "seed": 1e300}, [1, -1], [MOST_ROWS, 1], [1] * (MOST_REQUESTS + 1)),
+    ],
+    ids=str,
+)
 def test_a_request_that_makes_no_sense_is_refused(made, asked):
     with pytest.raises(InvalidInput, match="the request"):
         ServedRelease(made[0]).predict(asked)
+
+
+def test_nothing_is_made_of_a_call_whose_last_request_is_refused(made, monkeypatch):
+    monkeypatch.setattr(ServedRelease, "_rows", lambda *_: pytest.fail("rows were made"))
+    with pytest.raises(InvalidInput, match="in all"):
+        ServedRelease(made[0]).predict([MOST_ROWS // 2, MOST_ROWS // 2, 1])
+
+
+@pytest.mark.parametrize("asked", [1.5, -1, 10**9, [MOST_ROWS, MOST_ROWS], "=1+1"])
+def test_a_server_answers_a_wrong_request_with_a_sentence_and_400(made, asked):
+    from mlflow.exceptions import MlflowException
+
+    from dpsynth.tracking.served import Answering
+
+    with pytest.raises(MlflowException) as refused:
+        Answering(ServedRelease(made[0])).predict(asked)
+    assert refused.value.get_http_status_code() == 400 and "the request has" in refused.value.message
 
 
 def test_a_seed_repeats_rows_and_no_seed_makes_new_ones(made):
