@@ -122,7 +122,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:
-    """Reads `release.json`; of its schema the number of columns is checked, before anything is made of them."""
+    """Reads `release.json`, after counting the columns that its schema declares."""
     content = read_object(path)
     schema = content.get("schema")
     columns = schema.get("columns") if isinstance(schema, Mapping) else None
