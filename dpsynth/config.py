@@ -15,6 +15,7 @@ import json
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -36,8 +37,14 @@ SECTIONS = {
     "audit": ("dpsynth.audit.configs", "SmokeConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
-# Changing these does not change what a run computes, so they do not tell one run from another.
-_NOT_IDENTITY = ("audit", "tracking", "sweep")
+# These change where a run is computed, watched and evaluated, not its mechanism, so they do not tell one run
+# from another.
+_NOT_IDENTITY = ("audit", "tracking", "sweep", "evaluation")
+_ELSEWHERE = {
+    "training": ("threads", "checkpoint_every", "resident_mb", "physical_batch_size", "backend", "device"),
+    "privacy": ("lifetime_epsilon", "lifetime_delta", "dataset", "dataset_ledger"),
+}
+_PATHS = ("data.path", "data.schema", "training.public_validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +93,35 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """Names what the run computes: sha256 over all settings but where it is tracked and stored."""
-        identity = {key: value for key, value in self.to_dict().items() if key not in _NOT_IDENTITY}
-        for key in ("canary_share", "canary_constructed"):
-            if not identity[key]:
-                del identity[key]
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Names what the run releases: sha256 over `identity`."""
+        return _sha256(identity(self.to_dict()))
+
+    @property
+    def complete(self) -> str:
+        """Names what the run computes, figures included: sha256 over all but where it is tracked."""
+        plain = self.to_dict()
+        return _sha256({**identity(plain), "audit": plain["audit"], "evaluation": plain["evaluation"]})
+
+
+def identity(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that decide what a run releases, by their dotted keys, paths spelled in full.
+
+    Args:
+      plain: as `RunConfig.to_dict` has it.
+    """
+    kept = {key: value for key, value in plain.items() if key not in _NOT_IDENTITY}
+    for group, keys in _ELSEWHERE.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    flat = json.loads(json.dumps(dict(_flatten(kept)), default=str))
+    for key in _PATHS:
+        if flat.get(key) and Path(flat[key]).exists():
+            flat[key] = str(Path(flat[key]).resolve())
+    return flat
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

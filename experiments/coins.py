@@ -67,11 +67,11 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, cons
 
     from dpsynth.audit.canaries import CanaryPlan
     from dpsynth.audit.constructed import check
-    from dpsynth.data.table import unit_index
+    from dpsynth.data.units import units_of
 
     if constructed:
         check(schema)
-    units = unit_index(rows, schema)
+    units = units_of(schema).owners(rows)
     digest = _begun(folder)
     if digest is not None:
         plan = read(digest, str(folder))
@@ -120,9 +120,9 @@ def targets(
     import numpy as np
 
     from dpsynth.audit.constructed import joined
-    from dpsynth.data.table import unit_index
+    from dpsynth.data.units import units_of
 
-    sides = plan.targets(rows, unit_index(rows, schema))
+    sides = plan.targets(rows, units_of(schema).owners(rows))
     if schema.unit.column is not None:
         return *sides, None
     made = None if not (plan.stratum == "constructed").any() else plan.made_up(schema, rows)

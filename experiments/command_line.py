@@ -62,9 +62,9 @@ def _help(args: Namespace, config_name: str) -> None:
     print(as_typed_here(Template(template).safe_substitute(words)))
 
 
-def _stop(*_: Any) -> None:
+def _stop(number: int, _: Any) -> None:
     """Ends like an interruption, so that runs under way are recorded as killed."""
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
@@ -131,7 +131,8 @@ def run(
                 entry()
             return
         command = check(args, args.config_name or config_name, checked)
-        signal.signal(signal.SIGTERM, _stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
         if args.multirun:
             _register_plugins()
         with around(command) if around else contextlib.nullcontext(()) as extra:

@@ -37,6 +37,7 @@ class CommandLine:
       arguments: as typed, without the program.
       multirun: a sweep.
       first: the configuration of the first point.
+      points: those of all points that were checked: of every point where a sweep has few enough.
       num_points: how many points the sweep has; None when a sweeper decides as it goes.
       hydra: Hydra's own composed node.
     """
@@ -45,6 +46,7 @@ class CommandLine:
     arguments: tuple[str, ...]
     multirun: bool
     first: Any
+    points: tuple[Any, ...]
     num_points: int | None
     hydra: DictConfig
 
@@ -245,7 +247,7 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
     groups += [g for axis in swept if axis.is_group for g in [_check_group(axis, folders, problems)] if g]
     settings = [a for a in [*swept, *axes] if not a.is_group and not a.key.startswith("hydra.")]
 
-    first = None
+    first, points = None, []
     for picks in _one_at_a_time([len(g.values) for g in groups]):
         chosen = [group.texts[pick] for group, pick in zip(groups, picks)]
         composed = (
@@ -269,6 +271,7 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
                 problems.extend(error.problems)
             else:
                 first = point if first is None else first
+                points.append(point)
     if problems:
         raise InvalidInput(SUBJECT, dict.fromkeys(problems))
     countable = all(axis.discrete for axis in [*groups, *settings])
@@ -277,6 +280,7 @@ def check(args: Namespace, config_name: str, checked: Callable[[DictConfig], Any
         arguments=tuple(args.overrides),
         multirun=args.multirun,
         first=first,
+        points=tuple(points),
         num_points=math.prod(len(a.values) for a in [*groups, *settings]) if countable else None,
         hydra=base.hydra,
     )

@@ -72,7 +72,8 @@ def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
 
     from dpsynth.config import parse
     from dpsynth.data.datasets import load
-    from dpsynth.data.table import PrivateTable, unit_index
+    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.units import units_of
 
     config = parse(yaml.safe_load(path.read_text(encoding="utf-8")))
     frame, found = load(config.data)
@@ -84,7 +85,7 @@ def rows_of_run(release: Path, schema: Schema, reason: str) -> RunRows | None:
     digest = coins.digest_of(release)
     if digest is None:
         return RunRows(train=train, holdout=held)
-    plan, units = coins.read(digest, str(release)), unit_index(train, found)
+    plan, units = coins.read(digest, str(release)), units_of(found).owners(train)
     kept, _ = plan.split(train, units)
     inside, outside, strata = coins.targets(plan, train, found)
     return RunRows(train=kept.reset_index(drop=True), holdout=held, canaries=(inside, outside), strata=strata)

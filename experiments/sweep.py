@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
+from dpsynth.files import write_whole
 
 from .command_line import JobFailed
 from .notes import NOTE, sweep_note
@@ -35,6 +36,7 @@ from .points import (
     summary_text,
     table,
 )
+from .resume import MARK, found, mark_of, refuse_unknown, resumable
 from .run_audit import sentence
 
 SEARCHED = (
@@ -42,7 +44,6 @@ SEARCHED = (
     "paid for. No epsilon covers that choice."
 )
 _AXES = 4  # figures among the parallel coordinates
-_MARK = "point.txt"  # holds the digest of the point that works in a folder
 
 
 def quoted(text: str) -> str:
@@ -58,18 +59,20 @@ def place(config: RunConfig) -> tuple[Path, Point | None]:
     a sweep and its resumption. A point that was begun goes on in its own folder, where its ledger is.
     """
     if config.sweep.resume is not None:
-        resumed = Path(config.sweep.resume) / (INTERNAL if config.sweep.trial is not None else "")
-        for mark in sorted(resumed.glob(f"*/{_MARK}")):
-            if mark.read_text(encoding="utf-8").strip() == config.mark:
-                result = mark.parent / RESULT
-                point = Point.load(result) if result.exists() else None
-                return mark.parent, point if point is not None and point.status == FINISHED else None
+        known = found(
+            config, Path(config.sweep.resume) / (INTERNAL if config.sweep.trial is not None else "")
+        )
+        if known is not None:
+            folder, evaluated = known
+            result = folder / RESULT
+            point = Point.load(result) if evaluated and result.exists() else None
+            return folder, point if point is not None and point.status == FINISHED else None
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / _MARK).exists():  # the number belonged to another point
+    if (folder / MARK).exists():  # the number belonged to another point
         folder = folder.with_name(f"{folder.name}-{config.digest[:12]}")
         folder.mkdir(exist_ok=True)
-    (folder / _MARK).write_text(f"{config.mark}\n", encoding="utf-8")
+    write_whole(folder / MARK, mark_of(config))
     return folder, None
 
 
@@ -168,9 +171,17 @@ def around(command: CommandLine) -> Iterator[list[str]]:
                 "sweep.selection", "is private, but there is one run to choose from.", "Add -m."
             )
             raise InvalidInput(SUBJECT, [problem])
-        yield []
+        own = Path(config.sweep.resume or OmegaConf.select(command.hydra, "run.dir")).resolve()
+        if config.sweep.resume is not None:
+            refuse_unknown([config], own)
+        with resumable("train", command.arguments, own):
+            yield [] if config.sweep.resume else [f"hydra.run.dir={quoted(str(own))}"]
         return
     folder = Path(config.sweep.resume or OmegaConf.select(command.hydra, "sweep.dir")).resolve()
+    if config.sweep.resume is not None:
+        folder = folder.parent if (folder / MARK).exists() else folder
+        if config.sweep.selection != "private":  # trials are known by their draw, which is kept there
+            refuse_unknown(command.points, folder)
     folder.mkdir(parents=True, exist_ok=True)
     store = config.tracking.absolute()
     name = f"sweep of {command.num_points} points"
@@ -188,7 +199,8 @@ def around(command: CommandLine) -> Iterator[list[str]]:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]
         failure = None
         try:
-            yield extra
+            with resumable("train", ["-m", *command.arguments], folder):
+                yield extra
         except JobFailed as error:  # some points failed, and are marked so; the sweep itself went through
             failure = error
         finally:

@@ -34,6 +34,9 @@ class _FreeLedger:
     def finish(self, name: str, digest: str) -> None:
         return None
 
+    def is_finished(self, name: str) -> bool:
+        return False
+
 
 def purchase_noise(
     events: Sequence[Mapping[str, Any]], *, num: int, alpha: float, entropy: Entropy | None = None

@@ -34,9 +34,9 @@ def split(
       secret: from the operating system's entropy, as `salt.local_salt` makes it; never a public seed where
         something leaves that was made from `train`.
     """
-    from dpsynth.data.table import unit_index
+    from dpsynth.data.units import units_of
 
-    units = unit_index(frame, schema)
+    units = units_of(schema).owners(frame)
     held = coins(int(units.max(initial=-1)) + 1, holdout_share, secret)[units]
     return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -48,13 +50,13 @@ def charges(path: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("moment", ["before training", "in training", "while logging"])
 def test_a_killed_run_goes_on_and_pays_once(moment, table, here, monkeypatch):  # noqa: F811
-    words = ["-m", "generator=tvae", *table, "sweep.resume=kept", "generator.size=small", "num_rows=100"]
+    words = ["-m", "generator=tvae", *table, "generator.size=small", "num_rows=100"]
     words += ["generator.anchor_steps=2", "generator.warm_steps=2", "generator.fit_pool=2000"]
     words += ["training.steps=6", "training.sample_rate=0.2", "training.checkpoint_every=2"]
     words += ["evaluation.models=[logistic]", "evaluation.num_bootstraps=0"]
     words += ["privacy.dataset_ledger=spent.sqlite", "privacy.lifetime_epsilon=1"]  # holds one run
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED, moment, *words]
+    command = [sys.executable, "-c", KILLED, moment, *words, "hydra.sweep.dir=kept"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == -signal.SIGKILL, done.stderr
     ledger, release = here / "kept" / "0" / "ledger.jsonl", here / "kept" / "0" / "release"
@@ -64,7 +66,13 @@ def test_a_killed_run_goes_on_and_pays_once(moment, table, here, monkeypatch):  
     assert not (here / "kept" / "0" / "result.json").exists()
     kept = (release / "certificate.json").read_bytes() if moment == "while logging" else None
 
-    assert call(*words, monkeypatch=monkeypatch) == 0
+    again = re.search(
+        "it goes on with: python -m experiments.train -m (.*)|it goes on with: dpsynth train -m (.*)",
+        done.stderr,
+    )
+    typed = shlex.split(again[1] or again[2])
+    assert typed[-1] == "sweep.resume=kept"
+    assert call("-m", *typed, "training.threads=2", monkeypatch=monkeypatch) == 0
     (point,) = collect(here / "kept")
     assert point.status == "FINISHED" and verify(point.release).passed
     paid = [event for kind, event in charges(ledger) if kind == "charge"]
@@ -78,7 +86,7 @@ def test_a_killed_run_goes_on_and_pays_once(moment, table, here, monkeypatch):  
     finished = [run for run in runs_of(here) if run.data.tags["dpsynth.kind"] == "run"]
     assert [run.info.status for run in finished].count("FINISHED") == 1
     # The budget of the table is used up: the same run elsewhere would be a second one.
-    assert call(*words[:3], *words[3:], "sweep.resume=other", monkeypatch=monkeypatch) == 1
+    assert call(*words, "hydra.sweep.dir=other", monkeypatch=monkeypatch) == 1
     (refused,) = collect(here / "other")
     assert refused.status == "FAILED" and "lifetime_epsilon" in refused.error
     assert not (here / "other" / "0" / "ledger.jsonl").exists()

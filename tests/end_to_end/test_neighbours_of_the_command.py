@@ -21,6 +21,7 @@ from dpsynth.evaluation import frozen
 from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.evaluation.utility import make_task, predict_probabilities
 from experiments import selection, train
+from tests.support import panels
 from tests.support.whole_command import Command, Left, differences
 
 SCHEMA = """
@@ -310,3 +311,27 @@ def test_scores_that_move_together_are_caught(monkeypatch):
     assert differences(*left()) == []
     scores_together(monkeypatch)
     assert differences(*left()) == ["the score of trial 0 moved by more than one"]
+
+
+SEQUENCES = [word for word in ONE if not word.startswith("generator")] + ["generator=sequence_independent"]
+
+
+def test_nothing_unpaid_follows_one_entity(tmp_path, monkeypatch):
+    """All rows of the first entity, or of the last, join or leave; coins are the entities' own."""
+    command, whole = Command(tmp_path, monkeypatch), panels.panel(40)
+    names = list(dict.fromkeys(whole["who"]))
+
+    def leave(frame: pd.DataFrame) -> Left:
+        def written(place: Path) -> None:
+            frame.to_csv(place / "people.csv", index=False)
+            panels.SCHEMA.dump(place / "schema.yaml")
+
+        held = [names.index(name) % 5 == 1 for name in dict.fromkeys(frame["who"])]
+        return command(written, held, [*SEQUENCES, "data.path=people.csv"])
+
+    left = leave(whole)
+    assert "exit code" not in left.public
+    for name in (names[0], names[-1], names[1]):
+        assert differences(left, leave(whole[whole["who"] != name]), "who") == [], name
+    coins_by_place(monkeypatch)
+    assert differences(leave(whole), leave(whole[whole["who"] != names[0]]), "who") != []
