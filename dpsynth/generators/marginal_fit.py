@@ -64,7 +64,7 @@ class MarginalFit:
         self._targets, self._variances = (
             torch.from_numpy(np.concatenate(parts)).float() for parts in (targets, variances)
         )
-        self.theta = torch.zeros(start)
+        self.theta, self._highest = torch.zeros(start), 0.0
         self._size = max(min(pool_rows, _FEATURES // max(len(self._marks), 1)), 1_000)
 
     @property
@@ -87,7 +87,7 @@ class MarginalFit:
             if error >= best or 1.0 / float((weights**2).sum()) < _FEWEST * len(weights):
                 return
             self.theta = torch.where(shares > 0, theta, 0.0)  # what no row of the pool answers stays unknown
-            best = error
+            self._highest, best = float(self._score(marks, self.theta).max()), error
             if error <= _CHANCE:
                 return
 
@@ -159,7 +159,8 @@ class MarginalFit:
         """Draws exactly `num` rows by their weights.
 
         They come from the pool on which the weights were fitted and match best (values inside cells are drawn
-        anew); with `fresh`, as for conditions, from new rows of the generator.
+        anew); with `fresh`, as for conditions, from new rows of the generator, none of which weighs more than
+        the heaviest row of the pool: where the pool was empty, weights know nothing.
         """
         random = np.random.default_rng([seed, 0, 2])
         if not fresh:
@@ -170,7 +171,8 @@ class MarginalFit:
         for start in range(0, num, _CHUNK):
             wanted = min(_CHUNK, num - start)
             rows = draw(max(_OVERSAMPLING * wanted, 256), int(random.integers(2**31)))
-            parts.append(_systematic(rows, self._weights(self._mark(rows), self.theta), wanted, random))
+            scores = self._score(self._mark(rows), self.theta).clamp(max=self._highest)
+            parts.append(_systematic(rows, torch.softmax(scores, 0), wanted, random))
         return np.concatenate(parts)
 
     def pool(self, draw: Draw) -> tuple[np.ndarray, Tensor, Tensor]:
@@ -184,12 +186,15 @@ class MarginalFit:
     def state(self) -> dict[str, Tensor]:
         if not self.fitted:
             return {}
-        return {"marginal_fit.theta": self.theta.clone(), "marginal_fit.seed": torch.tensor(self._seed)}
+        facts = {"seed": torch.tensor(self._seed), "highest": torch.tensor(self._highest)}
+        facts["theta"] = self.theta.clone()
+        return {f"marginal_fit.{name}": value for name, value in facts.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Takes its part of a generator's state and returns the rest."""
         rest, self._pool = dict(state), None
         self.theta = rest.pop("marginal_fit.theta", torch.zeros_like(self.theta))
+        self._highest = float(rest.pop("marginal_fit.highest", self._highest))
         self._seed = int(rest.pop("marginal_fit.seed", self._seed))
         return rest
 
