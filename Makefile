@@ -9,7 +9,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TESTS := $(ONE_THREAD) $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-wheel lint mlflow licences clean
+.PHONY: help install demo test test-slow test-door lint mlflow docs licences clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
@@ -37,14 +37,19 @@ test: $(STAMP) ## the fast tests
 test-slow: $(STAMP) ## the long statistical tests
 	@$(TESTS) -m slow
 
-test-wheel: $(STAMP) ## build the wheel, install it elsewhere, and walk a table through every command
-	@$(TESTS) tests/end_to_end/test_wheel.py
+test-door: $(STAMP) ## what newcomers meet: the wheel, installed elsewhere, and the code of README and pages
+	@$(TESTS) tests/end_to_end/test_wheel.py tests/end_to_end/test_pages.py
 
 lint: $(STAMP) ## style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 mlflow: $(STAMP) ## open what the runs recorded
 	@DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+docs: $(STAMP) ## build the documentation as a site in build/site, API included
+	@$(RUN) -m pip install --quiet --constraint .ci/constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict -f notebooks/mkdocs.yml
+	@echo 'open build/site/index.html'
 
 licences: $(STAMP) ## write the licences of the dependencies, as they declare them
 	@$(RUN) .ci/licences.py

@@ -126,7 +126,9 @@ def again(request: AuditRequest, schema: Schema) -> Callable[[pd.DataFrame, int]
     It is the whole pipeline with fresh noise in every call, and the run's own public seed: an attacker starts
     from the same networks and latents.
     """
-    if not knows_its_rows(request) or schema.unit.column is not None:
+    from dpsynth.data.units import units_of
+
+    if not knows_its_rows(request) or not units_of(schema).by_row:
         return None
     import yaml
 
@@ -156,9 +158,11 @@ def targets(request: AuditRequest, material: Material, seed: int) -> dict[str, A
     """
     import numpy as np
 
+    from dpsynth.data.units import units_of
+
     schema, tables = material.schema, dict(material.tables)
     unit = schema.unit.column if schema is not None else request.unit
-    time = schema.sequence.time if schema is not None and schema.sequence else request.time
+    time = request.time if schema is None else units_of(schema).time or request.time
     synthetic = material.synthetic
     if unit is not None and unit in synthetic.columns:
         from dpsynth.audit.attacks.sequences import entities

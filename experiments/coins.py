@@ -90,9 +90,10 @@ def flip(rows: pd.DataFrame, schema: Schema, share: float, folder: Path, *, cons
 def _ranked(plan: CanaryPlan, rows: pd.DataFrame, schema: Schema) -> CanaryPlan:
     """Names the most isolated canaries; entities are ranked by the audit, which knows their facts."""
     from dpsynth.audit.vulnerability import isolation_of
+    from dpsynth.data.units import units_of
 
     natural = plan.ids[plan.stratum == "random"]
-    if schema.unit.column is not None or not len(natural):
+    if not units_of(schema).by_row or not len(natural):
         return plan
     columns = [c.name for c in schema.modelled]
     return plan.with_vulnerable(isolation_of(rows[columns], natural))
@@ -123,7 +124,7 @@ def targets(
     from dpsynth.data.units import units_of
 
     sides = plan.targets(rows, units_of(schema).owners(rows))
-    if schema.unit.column is not None:
+    if not units_of(schema).by_row:
         return *sides, None
     made = None if not (plan.stratum == "constructed").any() else plan.made_up(schema, rows)
     of = dict(zip(plan.ids.tolist(), plan.stratum.tolist()))

@@ -131,6 +131,7 @@ def score_once(
     """
     from threadpoolctl import threadpool_limits
 
+    from dpsynth.data.units import units_of
     from dpsynth.evaluation.frozen import FrozenScore
     from dpsynth.privacy.noise import make_entropy
     from dpsynth.privacy.selection import noisy_score, score_noise
@@ -142,7 +143,7 @@ def score_once(
             found = score(rows())
         noise = score_noise(privacy.total_epsilon, privacy.delta)
         entropy = make_entropy(privacy.noise, "cpu")
-        noisy = noisy_score(found, noise, entropy, max_rows=schema.unit.max_rows)
+        noisy = noisy_score(found, noise, entropy, max_rows=units_of(schema).max_rows)
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(noisy), encoding="utf-8")
         draft.replace(path)

@@ -124,6 +124,10 @@ FORBIDDEN_CALLS = {
 # inside `fork_rng`, and in these modules, which run inside the training core's `fork_rng`.
 INSIDE_FORK = {"dpsynth.privacy.validation", "dpsynth.privacy.checkpoint"}
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+# Where the order of rows is what a module is about; all others ask `units_of(schema)` what a unit is.
+KIND_HOMES = ("dpsynth.data.schema", "dpsynth.data.sdv", "dpsynth.data.unit", "dpsynth.data.sequence")
+KIND_HOMES += ("dpsynth.generators.sequence_", "dpsynth.evaluation.panel", "dpsynth.evaluation.sequences")
+KIND_HOMES += ("dpsynth.report.sequences", "dpsynth.timeseries", "experiments.benchmarks.peers")
 RECEIPT_HOME = "dpsynth.privacy.ledger"
 
 
@@ -225,6 +229,23 @@ def call_violations(source: str, module: str) -> list[str]:
     return found
 
 
+def kind_violations(source: str, module: str) -> list[str]:
+    """Returns places that look at a schema to learn what a unit of privacy is."""
+    if module.startswith(KIND_HOMES):
+        return []
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        asked = isinstance(node, ast.Attribute) and node.attr in ("sequence", "sequential")
+        if isinstance(node, ast.Compare):
+            sides = {ast.unparse(side) for side in (node.left, *node.comparators)}
+            asked = "None" in sides and any(side.endswith("unit.column") for side in sides)
+        if isinstance(node, ast.Constant):
+            asked = node.value == "sequential"
+        if asked:
+            found.append(f"{module}:{node.lineno} asks {ast.unparse(node)}: ask units_of(schema)")
+    return found
+
+
 def sources() -> list[Path]:
     return sorted([*ROOT.glob("dpsynth/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 
@@ -233,6 +254,7 @@ def sources() -> list[Path]:
 def test_each_module_keeps_to_its_place(path):
     source, module = path.read_text(encoding="utf-8"), module_name(path)
     found = import_violations(source, module, path.name == "__init__.py") + call_violations(source, module)
+    found += kind_violations(source, module)
     lines = source.count("\n")
     if lines > MOST_LINES:
         found.append(f"{module} has {lines} lines, more than {MOST_LINES}: split it")
@@ -317,3 +339,18 @@ def test_light_modules_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if schema.sequence is None:\n    weight = 1",
+        "rows = schema.sequence.max_length",
+        "if schema.unit.column is not None:\n    entities()",
+        "ordered = getattr(method, 'sequential', False)",
+        "ordered = method.sequential",
+    ],
+)
+def test_a_second_owner_of_the_unit_is_caught(source):
+    assert len(kind_violations(source, "dpsynth.privacy.plan")) == 1
+    assert not kind_violations(source, "dpsynth.data.units")

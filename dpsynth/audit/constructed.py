@@ -31,8 +31,10 @@ def check(schema: Schema) -> None:
     Raises:
       InvalidInput: units are entities, or bounds or values are not declared.
     """
+    from dpsynth.data.units import units_of
+
     problems = []
-    if schema.unit.column is not None:
+    if not units_of(schema).by_row:
         rule = "Is above 0, but the unit of this table is an entity; only single rows are made up."
         problems.append(Problem("canary_constructed", rule, "Set it to 0."))
     problems += [

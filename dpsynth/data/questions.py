@@ -149,7 +149,7 @@ def order_rounds(schema: Schema) -> Rounds | None:
 def order_axis(schema: Schema) -> str | None:
     """The axis of the target's classes: its cells, or strata of a number; None without a target."""
     target = schema.target
-    if target is None or schema.sequence is not None or target not in _names(schema):
+    if target is None or target not in _names(schema):
         return None
     return target if isinstance(schema.column(target), (Boolean, Categorical)) else STRATA + target
 

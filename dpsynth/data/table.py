@@ -1,6 +1,6 @@
 """The private table: it can be held and passed around, and shows nothing until a read is paid for.
 
-Axis 0 of what `read` returns is rows; `unit_index` says to which unit of privacy each of them belongs.
+Axis 0 of what `read` returns is rows; `units_of(schema).owners` says to which unit each of them belongs.
 """
 
 from __future__ import annotations
@@ -141,11 +141,6 @@ class PrivateTable:
         if hasattr(self, name):
             raise AttributeError(f"{name} of a private table cannot be replaced.")
         object.__setattr__(self, name, value)
-
-
-def unit_index(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
-    """Numbers the unit of privacy of each row, int64, in the order of first appearance. Private."""
-    return units_of(schema).owners(frame)
 
 
 def name_problems(names: Sequence[object], schema: Schema) -> list[Problem]:

@@ -58,6 +58,16 @@ class Units(ABC):
         return self.schema.unit.max_rows
 
     @property
+    def by_row(self) -> bool:
+        """Whether each row is a unit."""
+        return self.schema.unit.column is None
+
+    @property
+    def time(self) -> str | None:
+        """The column that orders a unit's rows, or None."""
+        return self.schema.sequence.time if self.ordered else None
+
+    @property
     def protects(self) -> str:
         """Whom the claim is about, in words."""
         return f"one {self.name}" + (f" with at most {self.max_rows} rows" if self.max_rows > 1 else "")

@@ -78,7 +78,7 @@ def replayed(
         patch.setattr(Shop, "noisy", answered(lambda count, rows: count(rows)))
         patch.setattr(Shop, "choose", answered(lambda score, rows: score(rows)))
         patch.setattr(Shop, "select", answered(lambda find, rows: np.zeros(0)))
-        patch.setattr(pipeline, "_train", _stop)
+        patch.setattr("dpsynth.privacy.fit.fit", _stop)
         with pytest.raises(_Bought):
             pipeline.run(PrivateTable(frame, schema), recipe, folder, entropy=FixedEntropy())
     return exact
@@ -135,5 +135,5 @@ def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[N
         patch.setattr(Shop, "noisy", recording_noisy)
         patch.setattr(Shop, "choose", recording_choose)
         patch.setattr(Shop, "select", recording_select)
-        patch.setattr(pipeline, "_train", _stop)
+        patch.setattr("dpsynth.privacy.fit.fit", _stop)
         yield

@@ -44,8 +44,9 @@ class ReleasedModel:
     def of(cls, release: Release) -> ReleasedModel | None:
         """Rebuilds it from the released weights; None where no network makes rows, or units are entities."""
         from dpsynth import pipeline
+        from dpsynth.data.units import units_of
 
-        if release.schema.unit.column is not None:
+        if not units_of(release.schema).by_row:
             return None
         generator = pipeline.rebuild(release)
         if not hasattr(generator, "latent_model"):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsynth.data.schema import Boolean, Drop, Identifier, Integer, Schema, Unit
-from dpsynth.data.table import PrivateTable, Receipt, unit_index
+from dpsynth.data.table import PrivateTable, Receipt
+from dpsynth.data.units import units_of
 from dpsynth.errors import GuaranteeVoid, InvalidInput
 
 
@@ -174,8 +175,8 @@ def test_fingerprints_tell_tables_apart_only_with_their_salt():
         PrivateTable(frame, _schema()).fingerprint(b"short")
 
 
-def test_unit_index_numbers_units_by_first_appearance():
+def test_owners_number_units_by_first_appearance():
     frame = _frame([8, 3, 8, 5])
-    assert unit_index(frame, _schema()).tolist() == [0, 1, 0, 2]
+    assert units_of(_schema()).owners(frame).tolist() == [0, 1, 0, 2]
     rows = Schema(columns=(Identifier(name="who"), Integer(name="value")))
-    assert np.array_equal(unit_index(frame, rows), np.arange(4))
+    assert np.array_equal(units_of(rows).owners(frame), np.arange(4))
