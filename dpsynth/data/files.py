@@ -10,15 +10,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from dpsynth.data.origins import Origin, arrow_origin, arrow_values
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _KINDS = ".csv, .tsv (also with .gz) or .parquet"
@@ -31,12 +27,14 @@ class RawTable:
     Args:
       names: of all columns, in order; a file may give one twice.
       frame: the columns that were asked for. Private.
+      whole: all columns whose values can be told apart, asked for or not. Private.
       origins: what the file says of them; empty for text files, whose cells have no type.
       num_rows: private.
     """
 
     names: Sequence[object]
     frame: pd.DataFrame
+    whole: pd.DataFrame
     origins: dict[str, Origin]
     num_rows: int
 
@@ -62,7 +60,7 @@ def read_text(path: Path, wanted: Sequence[str]) -> RawTable:
     names = cells.iloc[0].to_list()
     rows = cells.iloc[1:].reset_index(drop=True)
     frame = pd.DataFrame({name: rows[names.index(name)] for name in wanted if name in names})
-    return RawTable(names=names, frame=frame, origins={}, num_rows=len(rows))
+    return RawTable(names=names, frame=frame, whole=rows, origins={}, num_rows=len(rows))
 
 
 def read_parquet(path: Path, wanted: Sequence[str]) -> RawTable:
@@ -71,18 +69,17 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> RawTable:
 
     readable(path)
     with refusing(path):
-        names = pq.read_schema(path).names
+        arrow_schema = pq.read_schema(path)
+        names = arrow_schema.names
         refuse_names(path, names)
-        arrow = pq.read_table(path, columns=[name for name in wanted if name in names])
-        origins = {name: arrow_origin(arrow.schema.field(name).type) for name in arrow.column_names}
-        frame = pd.DataFrame({name: _column(arrow, name, origins[name]) for name in origins})
-    return RawTable(names=names, frame=frame, origins=origins, num_rows=arrow.num_rows)
-
-
-def _column(arrow: pa.Table, name: str, origin: Origin) -> pd.Series:
-    if not origin.known:
-        return pd.Series([None] * arrow.num_rows, dtype=object)
-    return arrow_values(arrow[name])
+        origins = {name: arrow_origin(arrow_schema.field(name).type) for name in names}
+        known = [name for name in names if origins[name].known]
+        arrow = pq.read_table(path, columns=known)
+        whole = pd.DataFrame({name: arrow_values(arrow[name]) for name in known})
+        asked = {name: origins[name] for name in wanted if name in names}
+        nothing = pd.Series([None] * arrow.num_rows, dtype=object)
+        frame = pd.DataFrame({name: whole[name] if name in known else nothing for name in asked})
+    return RawTable(names=names, frame=frame, whole=whole, origins=asked, num_rows=arrow.num_rows)
 
 
 def of_frame(frame: pd.DataFrame, wanted: Sequence[str]) -> RawTable:
@@ -92,7 +89,8 @@ def of_frame(frame: pd.DataFrame, wanted: Sequence[str]) -> RawTable:
     kept = frame.loc[:, ~frame.columns.duplicated()]
     kept = kept[[name for name in kept.columns if name in wanted]].reset_index(drop=True)
     origins = {name: pandas_origin(dtype) for name, dtype in kept.dtypes.items()}
-    return RawTable(names=list(frame.columns), frame=kept, origins=origins, num_rows=len(frame))
+    whole = frame.loc[:, [pandas_origin(dtype).known for dtype in frame.dtypes]]
+    return RawTable(names=list(frame.columns), frame=kept, whole=whole, origins=origins, num_rows=len(frame))
 
 
 class refusing:

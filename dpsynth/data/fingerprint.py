@@ -36,7 +36,10 @@ def marked(checked: pd.DataFrame, source: pd.DataFrame) -> pd.DataFrame:
 
 
 def _digest(column: pd.Series) -> str:
-    codes, values = pd.factorize(column, use_na_sentinel=True)
+    try:
+        codes, values = pd.factorize(column, use_na_sentinel=True)
+    except TypeError:  # lists and the like, which nothing but `drop` takes
+        codes, values = pd.factorize(column.astype("str"), use_na_sentinel=True)
     hashes = np.append(_hashes(pd.Series(values)), _GAP)
     counts = np.bincount(np.where(codes < 0, len(values), codes), minlength=len(hashes))
     kept, place = np.unique(hashes, return_inverse=True)
@@ -48,7 +51,7 @@ def _digest(column: pd.Series) -> str:
 def _hashes(values: pd.Series) -> np.ndarray:
     """Returns a hash of each distinct value, by what it means."""
     if values.dtype.kind == "M":
-        return _hashed(values.astype("datetime64[ns]").astype("int64").to_numpy(), _MOMENT)
+        return _moments(values)
     if pd.api.types.is_numeric_dtype(values):
         return _numbers(values.astype("float64").to_numpy())
     number = pd.to_numeric(values, errors="coerce")
@@ -65,9 +68,14 @@ def _hashes(values: pd.Series) -> np.ndarray:
     if dates.any():
         moments = pd.to_datetime(text[dates], errors="coerce", format="ISO8601", utc=True)
         hits = np.flatnonzero(dates)[moments.notna().to_numpy()]
-        stamps = moments.dropna().dt.tz_localize(None).astype("datetime64[ns]").astype("int64").to_numpy()
-        hashes[hits] = _hashed(stamps, _MOMENT)
+        hashes[hits] = _moments(moments.dropna())
     return hashes
+
+
+def _moments(values: pd.Series) -> np.ndarray:
+    """Dates by microseconds, which hold every year; without a zone they are those of UTC."""
+    plain = values if values.dt.tz is None else values.dt.tz_convert(None)
+    return _hashed(plain.astype("datetime64[us]").astype("int64").to_numpy(), _MOMENT)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:

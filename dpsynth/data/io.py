@@ -71,7 +71,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     problems = problems or units_of(schema).problems(checked)
     if problems:
         raise InvalidInput(subject, problems)
-    return marked(checked, raw.frame)
+    return marked(checked, raw.whole)
 
 
 def read_dtypes(path: str | Path) -> dict[str, str]:

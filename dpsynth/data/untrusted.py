@@ -31,6 +31,7 @@ MOST_BYTES = {
     "certificate.json": 32 * MB,
     "signature.json": MB,
 }
+MOST_COLUMNS = 2_000
 MOST_CELLS = 50_000_000  # of a table: rows times columns
 _MOST_FILES = 100
 _MOST_MEMORY = 600 * MB  # of what JSON unpacks to
@@ -118,6 +119,16 @@ def read_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise Untrusted(f"{Path(path).name}: is no JSON object.")
     return dict(content)
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """Reads `release.json`, after counting the columns that its schema declares."""
+    content = read_object(path)
+    schema = content.get("schema")
+    columns = schema.get("columns") if isinstance(schema, Mapping) else None
+    if not isinstance(columns, list) or len(columns) > MOST_COLUMNS:
+        raise Untrusted(f"{Path(path).name}: declares no columns, or more than {MOST_COLUMNS:,}.")
+    return content
 
 
 def check_parquet(path: str | Path, most_cells: int = MOST_CELLS) -> None:

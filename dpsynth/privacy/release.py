@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.untrusted import check_folder, read_object, shown
+from dpsynth.data.untrusted import check_folder, read_facts, read_object, shown
 from dpsynth.errors import DpsynthError, GuaranteeVoid
 from dpsynth.privacy.certificate import CERTIFICATE, FILES, VERSION, file_digest, make_certificate
 from dpsynth.privacy.ledger import Ledger
@@ -163,7 +163,7 @@ class Release:
 
         folder = Path(folder)
         certificate = check_folder(folder, FILES, CERTIFICATE)
-        facts, ledger = read_object(folder / "release.json"), read_object(folder / "ledger.json")
+        facts, ledger = read_facts(folder / "release.json"), read_object(folder / "ledger.json")
         if facts.get("version") != VERSION:
             found = shown(facts.get("versions"), 80)
             raise GuaranteeVoid(f"{folder} has another format; read it with dpsynth {found}.")

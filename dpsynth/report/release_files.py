@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dpsynth.data.schema import Schema
-from dpsynth.data.untrusted import check_folder, read_object
+from dpsynth.data.untrusted import check_folder, read_facts, read_object
 from dpsynth.data.wording import up
 from dpsynth.errors import InvalidInput, Problem
 
@@ -71,7 +71,7 @@ def read_release(folder: str | Path) -> ReleaseFacts:
         fix = "Name the folder that holds certificate.json."
         raise InvalidInput(str(folder), [Problem(name, "is missing.", fix) for name in missing])
     certificate = check_folder(folder, FILES[:-1], FILES[-1])
-    facts, ledger = read_object(folder / "release.json"), read_object(folder / "ledger.json")
+    facts, ledger = read_facts(folder / "release.json"), read_object(folder / "ledger.json")
     return ReleaseFacts(
         folder=folder,
         schema=Schema.from_dict(facts["schema"]),

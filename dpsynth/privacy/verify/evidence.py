@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import Statistics
-from dpsynth.data.untrusted import read_object, shown
+from dpsynth.data.untrusted import read_facts, read_object, shown
 from dpsynth.errors import DpsynthError
 from dpsynth.privacy.certificate import CERTIFICATE
 
@@ -105,7 +105,7 @@ class Evidence:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        return read_object(self.folder / "release.json")
+        return read_facts(self.folder / "release.json")
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:

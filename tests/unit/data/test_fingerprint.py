@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 
 from dpsynth.data.fingerprint import column_digests
+from dpsynth.data.io import read_table, write_table
+from dpsynth.data.schema import Categorical, Datetime, Drop, Integer, Schema
 
 MOMENTS = pd.date_range("2020-01-01", periods=5)
+FAR = pd.DatetimeIndex(["1600-01-01", "3000-05-06"], dtype="datetime64[us]")
 SAME = {
     "numbers": [
         pd.Series([1, 2, 3, 3]),
@@ -42,6 +45,11 @@ SAME = {
         pd.Series(["0.1", "1e-9"]),
     ],
     "zeros": [pd.Series([0.0, -0.0]), pd.Series([0, 0]), pd.Series(["-0", "0.0"])],
+    "far moments": [
+        pd.Series(FAR),
+        pd.Series(["1600-01-01", "3000-05-06"]),
+        pd.Series(FAR).dt.tz_localize("UTC"),
+    ],
     "moments": [pd.Series(MOMENTS), pd.Series(MOMENTS.strftime("%Y-%m-%d")), pd.Series(MOMENTS.as_unit("s"))],
 }
 
@@ -66,3 +74,26 @@ def test_other_values_are_other_columns():
 def test_names_and_order_do_not_matter():
     frame = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
     assert column_digests(frame) == column_digests(frame[["b", "a"]].iloc[::-1].set_axis(["p", "q"], axis=1))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", "frame"])
+def test_columns_that_a_schema_drops_are_known_as_well(ending, tmp_path):
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": [7, 8, 9], "c": ["x", "y", "z"], "when": MOMENTS[:3]})
+    source = frame
+    if ending != "frame":
+        source = tmp_path / f"table{ending}"
+        write_table(frame, source)
+    found = set()
+    for kept in ("a", "b"):
+        kinds = {"a": Integer, "b": Integer, "c": Categorical, "when": Datetime}
+        columns = [(kinds[name] if name == kept else Drop)(name=name) for name in frame]
+        found.add(column_digests(read_table(source, Schema(columns=tuple(columns)))))
+    assert found == {column_digests(frame)}
+
+
+def test_a_dropped_column_may_hold_anything(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2], "lists": [[1], [2, 3]]})
+    schema = Schema(columns=(Integer(name="a"), Drop(name="lists")))
+    frame.to_parquet(tmp_path / "t.parquet")
+    for source in (frame, tmp_path / "t.parquet"):
+        assert list(read_table(source, schema)) == ["a"]

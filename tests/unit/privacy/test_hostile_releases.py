@@ -164,7 +164,10 @@ def _huge_training(folder):
 
 def _many_schema_columns(folder):
     columns = [{"name": f"c{number}", "kind": "boolean"} for number in range(30_000)]
-    forge(folder, facts=lambda f: f["schema"].update(columns=columns))
+    content = json.loads((folder / "release.json").read_text())
+    content["schema"]["columns"] = columns
+    (folder / "release.json").write_text(json.dumps(content))
+    recertify(folder)
 
 
 def _huge_cells(folder):
