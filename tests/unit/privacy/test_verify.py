@@ -496,3 +496,36 @@ def test_the_recipe_says_nothing_of_the_owners_machine(opened, tmp_path):
     again = pipeline.Recipe.from_dict(content)
     assert again.training.steps == 3 and again.training.public_validation is None
     assert load(opened / "ledger.json")["records"][0]["recipe"] == recipe().to_dict()
+
+
+def hidden_in_the_encoder(facts):
+    facts["encoder"]["declared"] = facts["statistics"]
+
+
+def other_modes(facts):
+    facts["encoder"]["modes"] = {"age": {"means": [1.0], "stddevs": [1.0], "weights": [1.0]}}
+
+
+def other_text(facts):
+    facts["encoder"]["representation"] += " seen"
+
+
+def other_groups(facts):
+    (cells,) = (cells for cells in facts["statistics"]["domain"] if cells["column"] == "age")
+    cells["groups"][1] = cells["groups"][0] if cells["groups"][1] != cells["groups"][0] else 1
+
+
+def other_sums(facts):
+    facts["statistics"]["fine"]["age"]["columns"] = ["smokes"]
+
+
+def other_size(facts):
+    facts["statistics"]["num_rows"] += 1.0
+
+
+@pytest.mark.parametrize(
+    "change", [hidden_in_the_encoder, other_modes, other_text, other_groups, other_sums, other_size]
+)
+def test_nothing_stands_where_bought_answers_would_make_something_else(bought, change):
+    forge(bought, facts=change)
+    assert "derived" in failed(bought)
