@@ -18,6 +18,7 @@ __all__ = ["Check", "Verification", "verify"]
 TRUSTED = (
     "that the ledger is the run's own, and its settings (budget, steps, rates) are those that ran",
     "that the noise named there was drawn, and that answers and weights came out of the stated events",
+    "that the release was not chosen by looking at others, beyond what its ledger says",
     "that the facts declared as public were not read off the private table",
 )
 

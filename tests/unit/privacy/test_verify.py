@@ -529,3 +529,28 @@ def other_size(facts):
 def test_nothing_stands_where_bought_answers_would_make_something_else(bought, change):
     forge(bought, facts=change)
     assert "derived" in failed(bought)
+
+
+def test_the_number_of_rows_is_one_that_was_bought_or_asked_for(copy):
+    rows = pd.read_parquet(copy / FILES[0])
+    rows.iloc[:-1].to_parquet(copy / FILES[0], index=False)
+    recertify(copy)
+    assert failed(copy) == ["rows"]
+
+
+def test_gaps_are_compared_unless_another_dpsynth_wrote_them(copy):
+    def no_gaps(certificate):
+        certificate["gaps"] = []
+
+    forge(copy, facts=lambda facts: facts["versions"].update(numpy="9.9"))
+    recertify(copy, no_gaps)
+    assert failed(copy) == ["statement"]
+    forge(copy, facts=lambda facts: facts["versions"].update(dpsynth="9.9"))
+    recertify(copy, no_gaps)
+    (said,) = (check.detail for check in verify(copy).checks if check.name == "statement")
+    assert "not compared" in said
+
+
+def test_a_format_that_nobody_reads_is_not_verified(copy):
+    forge(copy, facts=lambda facts: facts.update(version=2))
+    assert "readable" in failed(copy)
