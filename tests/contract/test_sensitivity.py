@@ -146,7 +146,15 @@ def test_no_unit_is_worth_more_than_was_paid_for(name, kind, tmp_path):
     for event_name, event in found.items():
         assert event.worst <= 1.0 + 1e-9, f"{event_name}: {event.worst} of what was paid for"
         reached = event.worst >= 0.99 or ((kind, event_name) in LOOSE and event.worst > 0.7)
-        assert reached, f"{event_name} pays for more than any unit is worth: {event.worst}"
+        assert reached or event.divided, f"{event_name} pays for more than any unit is worth: {event.worst}"
+    # A row moves a score by one less the expected share of its own class; later rounds may find no grid left.
+    assert max((event.worst for event in found.values() if event.divided), default=1.0) > 0.7
+
+
+def same(first, second) -> bool:
+    """Whether vectors, or lists of scores by ballot, are equal."""
+    pairs = zip(first, second) if isinstance(first, list) else [(first, second)]
+    return len(first) == len(second) and all(np.array_equal(*pair) for pair in pairs)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ def test_a_run_on_the_neighbour_asks_the_same(name, kind, tmp_path):
         assert set(again) == set(found)
         for event_name, event in found.items():
             if event.others:
-                assert np.array_equal(again[event_name], event.others[number]), event_name
+                assert same(again[event_name], event.others[number]), event_name
 
 
 @pytest.mark.parametrize("name, kind", PAIRS, ids=lambda word: word)

@@ -1,15 +1,21 @@
-"""Every file that a run leaves, to be compared byte for byte."""
+"""Every file that a run leaves to others, to be compared byte for byte."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from dpsynth.privacy import run_folder
+
 
 def leftovers(folder: Path) -> dict[str, bytes]:
-    """Every file, without the one random name that a ledger has and the hashes that follow from it."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-    return {name: _anonymous(content) for name, content in files.items()}
+    """Every file, without a ledger's random name and the hashes that follow from it.
+
+    The owner's record, by which a folder knows its own run and table, and a ledger's tip never leave.
+    """
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = [path for path in found if path.name != run_folder.FILE and path.suffix != ".tip"]
+    return {str(path.relative_to(folder)): _anonymous(path.read_bytes()) for path in found}
 
 
 def _anonymous(content: bytes) -> bytes:

@@ -33,12 +33,14 @@ class Event:
       norms: by unit: L2 of a vector, or the largest change of a score.
       others: exact answers on the table without each unit.
       bought: what the event gave the run.
+      divided: it chose how to divide leaves.
     """
 
     sensitivity: float
     norms: list[float] = field(default_factory=list)
     others: list[np.ndarray] = field(default_factory=list)
     bought: Any = None
+    divided: bool = False
 
     @property
     def worst(self) -> float:
@@ -68,8 +70,8 @@ def replayed(
     exact: dict[str, np.ndarray] = {}
 
     def answered(count_of):
-        def stand_in(self, name, ask, **_):
-            exact[name] = count_of(ask, self._table._frame)
+        def stand_in(self, name, ask, *more, **_):
+            exact[name] = count_of(ask, self._table._frame, *more)
             return found[name].bought
 
         return stand_in
@@ -77,6 +79,8 @@ def replayed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Shop, "noisy", answered(lambda count, rows: count(rows)))
         patch.setattr(Shop, "choose", answered(lambda score, rows: score(rows)))
+        by_ballot = answered(lambda ballots, rows, score: [score(rows, ballot) for ballot in ballots])
+        patch.setattr(Shop, "divide", by_ballot)
         patch.setattr(Shop, "select", answered(lambda find, rows: np.zeros(0)))
         patch.setattr("dpsynth.privacy.fit.fit", _stop)
         with pytest.raises(_Bought):
@@ -90,7 +94,7 @@ def _stop(*_):
 
 @contextmanager
 def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[None]:
-    noisy, choose, select = Shop.noisy, Shop.choose, Shop.select
+    noisy, choose, divide, select = Shop.noisy, Shop.choose, Shop.divide, Shop.select
 
     def event_of(shop: Shop, name: str) -> Event:
         return found.setdefault(name, Event(sensitivity=shop.plan.event(name).sensitivity))
@@ -119,6 +123,21 @@ def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[N
         event_of(self, name).bought = choose(self, name, spy)
         return found[name].bought
 
+    def recording_divide(self, name, ballots, score):
+        """A unit moves the scores of all leaves of a ballot together by no more than the sensitivity."""
+
+        def spy(frame, ballot):
+            whole = score(frame, ballot)
+            if frame is self._rows:
+                event, less = event_of(self, name), [score(other, ballot) for other in others]
+                event.others = [[*seen, one] for seen, one in zip(event.others or [[]] * len(less), less)]
+                event.norms += [float(np.abs(whole - other).max(axis=1, initial=0.0).sum()) for other in less]
+            return whole
+
+        event_of(self, name).divided = True
+        event_of(self, name).bought = divide(self, name, ballots, spy)
+        return found[name].bought
+
     def recording_select(self, name, find):
         def spy(frame, *rest):
             columns = [column for column, kind in self.schema.undeclared if kind == "values"]
@@ -134,6 +153,7 @@ def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Shop, "noisy", recording_noisy)
         patch.setattr(Shop, "choose", recording_choose)
+        patch.setattr(Shop, "divide", recording_divide)
         patch.setattr(Shop, "select", recording_select)
         patch.setattr("dpsynth.privacy.fit.fit", _stop)
         yield

@@ -13,6 +13,7 @@ from dpsynth import pipeline
 from dpsynth.audit.invariance import check_invariance
 from dpsynth.data.questions import order_rounds, refined_questions
 from dpsynth.data.schema import Integer
+from dpsynth.data.statistics import GROUPS, STRATA
 from dpsynth.data.table import PrivateTable
 from dpsynth.generators import orders
 from dpsynth.generators.base import load_generator
@@ -99,7 +100,7 @@ def test_where_pairs_suffice_pairs_are_refined_as_ever(tmp_path):
     run = pipeline.run(PrivateTable(make_table(4_000, together=1), SCHEMA), recipe(), tmp_path)
     statistics, rounds = run.release.statistics, order_rounds(SCHEMA)
     assert not trees(statistics)
-    bought = [m for m in statistics.marginals if not m.columns[0].startswith("~")]
+    bought = [m for m in statistics.marginals if not m.columns[0].startswith(GROUPS)]
     assert len(bought) == rounds.num * rounds.choices
     wanted = refined_questions(statistics, len(bought))
     assert {m.columns for m in bought} == {question.columns for question in wanted}
@@ -125,7 +126,7 @@ def test_a_number_as_target_has_trees_of_its_strata(tmp_path):
     column = Integer(name="label", min=0, max=100)
     schema = replace(SCHEMA, columns=(*SCHEMA.columns[:-1], column))
     run = pipeline.run(PrivateTable(frame, schema), recipe(), tmp_path)
-    assert trees(run.release.statistics)[0].columns == ("@label",)
+    assert trees(run.release.statistics)[0].columns == (STRATA + "label",)
     made = run.release.synthetic
     made["label"] = np.where(made["label"] >= 50, "odd", "even")
     assert agreement(made) > 0.75

@@ -259,7 +259,6 @@ def _in_recipe(*path, value):
         _in_recipe("seed", value=5),
         lambda records: [{**records[0], "recipe": None}, *records[1:]],
     ],
-    ids=str,
 )
 def test_another_recipe_than_the_plans_fails(copy, ledger):
     forge(copy, ledger=ledger)
