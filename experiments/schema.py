@@ -68,12 +68,13 @@ def checked(node: DictConfig | dict[str, Any]) -> SchemaRequest:
 
 def text_of(request: SchemaRequest) -> str:
     """Returns what is asked for: a commented schema file, or SDV metadata."""
-    from dpsynth.data.draft import draft, draft_yaml
-    from dpsynth.data.io import read_dtypes
+    from dpsynth.data.draft import draft_yaml
+    from dpsynth.data.io import read_draft
     from dpsynth.data.schema import Schema
     from dpsynth.data.sdv import merge_dtypes, read_sdv, to_sdv
 
-    drafted = draft(read_dtypes(request.path)) if request.path is not None and not request.schema else None
+    asked = request.path is not None and not request.schema
+    drafted = Schema(columns=read_draft(request.path)) if asked else None
     if request.sdv == EXPORT:
         schema = Schema.load(request.schema) if request.schema is not None else drafted
         return json.dumps(to_sdv(schema), indent=2, ensure_ascii=False) + "\n"

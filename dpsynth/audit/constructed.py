@@ -125,7 +125,7 @@ def _category(column: Any) -> Callable[[float], str]:
 def _date(column: Any) -> Callable[[float], str]:
     low, high = column.parse(column.min), column.parse(column.max)
     span = int((high - low).total_seconds())
-    return lambda place: (low + timedelta(seconds=round(place * span))).strftime(column.format)
+    return lambda place: column.text(low + timedelta(seconds=round(place * span)))
 
 
 _WAYS: dict[str, Callable[[Any], Callable[[float], str]]] = {

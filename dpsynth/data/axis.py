@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dpsynth.data.parsing import moments_of
 from dpsynth.data.schema import Column, Continuous, Datetime, Integer
 
 _SECONDS = {"%f": 1e-6, "%S": 1.0, "%T": 1.0, "%X": 1.0, "%c": 1.0, "%M": 60.0, "%H": 3600.0, "%I": 3600.0}
@@ -33,9 +34,9 @@ def to_axis(column: Column, series: pd.Series) -> np.ndarray:
     """
     if not isinstance(column, Datetime):
         return series.to_numpy(dtype=np.float64, na_value=np.nan)
-    parsed = series
-    if not pd.api.types.is_datetime64_any_dtype(series):
-        parsed = pd.to_datetime(series, format=column.format)
+    parsed = moments_of(series, column.format)
+    if (parsed.isna() & series.notna()).any():
+        raise ValueError(f"Column {column.name!r} holds values that are not dates in its format.")
     moments = parsed.to_numpy(dtype="datetime64[us]")
     seconds = moments.astype(np.int64) / 1e6
     seconds[np.isnat(moments)] = np.nan

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from dpsynth.data.dtype_limits import dtype_problems
@@ -214,7 +214,11 @@ class Boolean(Column):
 
 @dataclass(frozen=True, kw_only=True)
 class Datetime(Column):
-    """Dates or times as text in a `strptime` format, or as a datetime dtype; bounds are in that format."""
+    """Dates or times as text in a `strptime` format, or as a datetime dtype; bounds are in that format.
+
+    A format with an offset (`%z`) reads moments of any zone and writes them in UTC; one of a time of day
+    (`%H:%M`) is of no day.
+    """
 
     kind: ClassVar[str] = "datetime"
     format: str = "%Y-%m-%d"
@@ -227,15 +231,19 @@ class Datetime(Column):
         return "bounds" if self.min is None or self.max is None else None
 
     def parse(self, text: str) -> datetime:
-        """Reads one public bound."""
-        return datetime.strptime(text, self.format)
+        """Reads one public bound; one with an offset as that moment in UTC."""
+        moment = datetime.strptime(text, self.format)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+    def text(self, moment: datetime) -> str:
+        """Writes a moment of UTC as the table does."""
+        return moment.replace(tzinfo=UTC).strftime(self.format)
 
     def problems(self) -> Iterator[Problem]:
         yield from super().problems()
-        if not isinstance(self.format, str) or "%" not in self.format or "%z" in self.format.lower():
-            yield self._problem(
-                f"format={self.format!r} is not a strptime format without a zone.", "Correct it."
-            )
+        if not isinstance(self.format, str) or "%" not in self.format or "%Z" in self.format:
+            rule = f"format={self.format!r} is not a strptime format, or names a zone."
+            yield self._problem(rule, "Correct it; offsets such as +0200 are %z.")
             return
         parsed: dict[str, datetime] = {}
         for key in ("min", "max"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
-from pandas.api import types
 
 from dpsynth.data.dtypes import storage_dtype
+from dpsynth.data.origins import Origin, pandas_origin
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -22,9 +23,9 @@ from dpsynth.data.schema import (
 from dpsynth.data.schema_file import to_yaml
 
 _HEAD = """Drafted from column names and dtypes alone: no value was used. (The dtypes of a text file are
-inferred from its values, so they say for example that a column holds whole numbers only; dtypes
-are treated as public.) Before you use it, decide what is public and true of ANY such table,
-and never copy a bound or a list of values from the rows:
+inferred from its values, so they say for example that a column holds whole numbers only, dates of
+one format, or blanks; dtypes are treated as public.) Before you use it, decide what is public and
+true of ANY such table, and never copy a bound or a list of values from the rows:
 
 - kind: continuous, integer, categorical, boolean, datetime, identifier (never released, fresh keys
   instead) or drop. Integer codes become categories only by declaration.
@@ -36,6 +37,7 @@ and never copy a bound or a list of values from the rows:
 - target: the column to predict, if there is one."""
 
 _OPEN = "declare, or bought:"
+_KINDS = {"boolean": Boolean, "integer": Integer, "number": Continuous, "moment": Datetime}
 
 
 def draft(dtypes: Mapping[str, str]) -> Schema:
@@ -44,7 +46,8 @@ def draft(dtypes: Mapping[str, str]) -> Schema:
     Args:
       dtypes: pandas dtypes by column name, in order. Public.
     """
-    return Schema(columns=tuple(_column(name, dtype) for name, dtype in dtypes.items()))
+    found = {name: pandas_origin(pd.api.types.pandas_dtype(dtype)) for name, dtype in dtypes.items()}
+    return Schema(columns=tuple(of_origin(name, origin) for name, origin in found.items()))
 
 
 def remarks(schema: Schema) -> dict[str, str]:
@@ -66,30 +69,26 @@ def draft_yaml(schema: Schema, notes: tuple[str, ...] = ()) -> str:
     return text.replace("columns:\n", "\n".join([*missing, "columns:"]) + "\n", 1)
 
 
-def _column(name: str, dtype: str) -> Column:
-    """Chooses the kind of a column by its dtype, and keeps dtypes that are not the kind's own."""
-    found = pd.api.types.pandas_dtype(dtype)
-    kind: type[Column] = Categorical
-    if isinstance(found, pd.CategoricalDtype):
-        kind = Categorical
-    elif types.is_bool_dtype(found):
-        kind = Boolean
-    elif types.is_integer_dtype(found):
-        kind = Integer
-    elif types.is_float_dtype(found):
-        kind = Continuous
-    elif types.is_datetime64_any_dtype(found):
-        kind = Datetime
-    extra = {"format": "%Y-%m-%d %H:%M:%S"} if kind is Datetime else {}
+def of_origin(name: str, origin: Origin) -> Column:
+    """Chooses the kind of a column by its type, and keeps dtypes that are not the kind's own.
+
+    What no kind takes (lists, times of day, durations, bytes) is left out, and the remark says so.
+    """
+    if not origin.known:
+        return Drop(name=name)
+    kind = Categorical if origin.category else _KINDS.get(origin.type, Categorical)
+    extra: dict[str, Any] = {"format": "%Y-%m-%d %H:%M:%S"} if kind is Datetime else {}
+    if kind is Continuous:
+        extra["decimals"] = origin.scale
     column = kind(name=name, **extra)
-    return column if storage_dtype(column) == dtype else kind(name=name, dtype=dtype, **extra)
+    return column if storage_dtype(column) == origin.dtype else kind(name=name, dtype=origin.dtype, **extra)
 
 
 def _remark(column: Column) -> str:
     if isinstance(column, Identifier):
         return "replaced by fresh keys"
     if isinstance(column, Drop):
-        return "left out"
+        return "left out: declare another kind to keep it (lists, times and durations: convert them first)"
     wanted = []
     if isinstance(column, Categorical):
         wanted = ["values"] if column.values is None else []
@@ -97,5 +96,8 @@ def _remark(column: Column) -> str:
         wanted = [key for key in ("min", "max") if getattr(column, key) is None]
     text = f"{_OPEN} {', '.join(wanted)}" if wanted else ""
     if isinstance(column, Integer) and wanted:
-        text += " (codes are categorical)"
+        text += " (codes are categorical"
+        text += ", dates such as 20240131 are datetime, format: '%Y%m%d')"
+    if isinstance(column, Datetime) and column.format == "%Y%m%d":
+        text += " (are these dates? numbers are integer)"
     return text

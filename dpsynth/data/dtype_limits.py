@@ -12,11 +12,12 @@ _KNOWN = re.compile(
     r"u?int(8|16|32|64)|U?Int(8|16|32|64)|float(16|32|64)|Float(32|64)|bool|boolean|str|string(\[\w+\])?|object"
     r"|category|datetime64\[(s|ms|us|ns)(, .+)?\]"
 )
+OF_DIGITS = ("%Y%m%d", "%Y")  # dates that are whole numbers too: no zero leads them
 _FITTING = {
     "continuous": ("float", "object", "category"),
     "integer": ("int", "uint", "float", "object", "category"),
     "boolean": ("bool", "int", "uint", "float", "object", "category"),
-    "datetime": ("datetime64", "str", "object"),
+    "datetime": ("datetime64", "str", "object", "int", "uint"),
 }
 
 
@@ -40,7 +41,8 @@ def dtype_problems(column: Any) -> Iterator[Problem]:
         yield Problem(where, f"dtype={dtype!r} is unknown.", "Write one such as int64, float32 or category.")
         return
     fitting = _FITTING.get(column.kind)
-    if fitting and not dtype.lower().startswith(fitting):
+    digits = "int" not in dtype.lower() or getattr(column, "format", OF_DIGITS[0]) in OF_DIGITS
+    if fitting and not (dtype.lower().startswith(fitting) and digits):
         rule = f"dtype={dtype} does not hold what is {column.kind}."
         yield Problem(where, rule, "Leave it out, or declare another kind.")
         return

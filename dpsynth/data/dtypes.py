@@ -9,6 +9,7 @@ import pandas as pd
 
 from dpsynth.data.dtype_limits import dtype_range
 from dpsynth.data.origins import NOTHING, Origin, moment_dtype
+from dpsynth.data.parsing import moments_of
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -79,7 +80,7 @@ def typed(column: Column, origin: Origin) -> Column:
         return column
     dtype = _own_dtype(column)
     if isinstance(column, Datetime):
-        dtype = moment_dtype(origin.zone) if origin.type == "moment" else dtype
+        dtype = {"moment": moment_dtype(origin.zone), "integer": "int64"}.get(origin.type, dtype)
     elif isinstance(column, Identifier):
         dtype = {"integer": "int64", "number": "int64"}.get(origin.type, "str")
         dtype = "uint64" if origin.dtype.lower() == "uint64" else dtype
@@ -174,14 +175,24 @@ def surrogate_keys(column: Column, num: int) -> pd.Series:
     return keys.astype(dtype)
 
 
+def dates_as_text(series: pd.Series, column: Datetime) -> pd.Series:
+    """Writes moments in a column's format; those of a zone, and offsets, in UTC."""
+    plain = series if series.dt.tz is None else series.dt.tz_convert(None)
+    return (plain.dt.tz_localize("UTC") if "%z" in column.format else plain).dt.strftime(column.format)
+
+
 def _restore_dates(series: pd.Series, column: Datetime, dtype: str) -> pd.Series:
     """Writes dates as text, or casts them; dates without a zone are UTC where the dtype has one."""
     if not pd.api.types.is_datetime64_any_dtype(series):
         if not dtype.startswith("datetime64"):
             return series if dtype_name(series.dtype) == dtype else series.astype(dtype)
-        series = pd.to_datetime(series.astype(object), format=column.format)
+        parsed = moments_of(series, column.format)
+        if (parsed.isna() & series.notna()).any():
+            raise ValueError("a value is no date in the declared format")
+        series = parsed
     if not dtype.startswith("datetime64"):
-        return series.dt.strftime(column.format).astype(dtype)
+        texts = dates_as_text(series, column)
+        return texts.astype("Int64").astype(dtype) if "int" in dtype.lower() else texts.astype(dtype)
     if "," not in dtype:
         return series.astype(dtype)
     if series.dt.tz is None:

@@ -83,9 +83,11 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> RawTable:
 
 
 def of_frame(frame: pd.DataFrame, wanted: Sequence[str]) -> RawTable:
-    """Takes the columns of a frame; its index is left out."""
+    """Takes the columns of a frame; of its index the levels that are declared by name."""
     from dpsynth.data.origins import pandas_origin
 
+    levels = [name for name in frame.index.names if name in wanted and name not in frame.columns]
+    frame = frame.reset_index(level=levels) if levels else frame
     kept = frame.loc[:, ~frame.columns.duplicated()]
     kept = kept[[name for name in kept.columns if name in wanted]].reset_index(drop=True)
     origins = {name: pandas_origin(dtype) for name, dtype in kept.dtypes.items()}

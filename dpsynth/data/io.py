@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpsynth.data.dtypes import dtype_name
+from dpsynth.data.draft import of_origin
+from dpsynth.data.dtypes import dates_as_text, dtype_name
 from dpsynth.data.files import (
     is_parquet,
     of_frame,
@@ -22,8 +23,9 @@ from dpsynth.data.files import (
     separator_of,
 )
 from dpsynth.data.fingerprint import marked
+from dpsynth.data.looks import drafted as of_cells
 from dpsynth.data.origins import arrow_origin
-from dpsynth.data.schema import Datetime, Schema
+from dpsynth.data.schema import Column, Datetime, Schema
 from dpsynth.data.table import name_problems
 from dpsynth.data.units import units_of
 from dpsynth.data.validation import check_column
@@ -43,7 +45,8 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     Edge cases: numbers and dates out of bounds are clipped where the schema says clip, values that are not
     listed count as `other` where it names one, and are refused elsewhere; constant columns, and nullable
     columns that are missing throughout, are fine. Text files use UTF-8 and an empty cell, `NA` and the like
-    for missing values, besides what `schema.missing` lists. Of a frame the index is left out.
+    for missing values, besides what `schema.missing` lists. Of a frame's
+    index only what is declared by name is read.
 
     Args:
       source: private; a path or a frame, which is not changed.
@@ -74,11 +77,11 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     return marked(checked, raw.whole)
 
 
-def read_dtypes(path: str | Path) -> dict[str, str]:
-    """Returns the dtypes of a table's columns by name, in order; no value leaves this function.
+def read_draft(path: str | Path) -> tuple[Column, ...]:
+    """Drafts the columns of a file, in order; no value leaves this function.
 
-    Parquet files carry their types. Text files do not: there pandas infers them from all values, so that
-    a dtype says something about them (for example that all are whole numbers). Dtypes are treated as public.
+    Parquet files carry their types. Text files do not: there a kind is a look of all cells, so that it says
+    something about them (for example that all are whole numbers, or some blank). It is treated as public.
 
     Raises:
       InvalidInput: the file cannot be read, or names are missing or occur twice.
@@ -91,12 +94,10 @@ def read_dtypes(path: str | Path) -> dict[str, str]:
         with refusing(path):
             arrow = pq.read_schema(path)
         refuse_names(path, arrow.names)
-        return {field.name: arrow_origin(field.type).dtype for field in arrow}
-    names = read_text(path, ()).names
-    refuse_names(path, names)
-    with refusing(path):
-        inferred = pd.read_csv(path, sep=separator_of(path), encoding="utf-8-sig", low_memory=False)
-    return {name: dtype_name(dtype) for name, dtype in zip(names, inferred.dtypes)}
+        return tuple(of_origin(field.name, arrow_origin(field.type)) for field in arrow)
+    raw = read_text(path, ())
+    refuse_names(path, raw.names)
+    return tuple(of_cells(name, raw.whole.iloc[:, place]) for place, name in enumerate(raw.names))
 
 
 def stored_dtypes(path: Path) -> dict[str, str]:
@@ -125,7 +126,7 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = N
         frame.to_parquet(path, index=False)
         return
     dates = [c for c in schema.columns if isinstance(c, Datetime) and c.name in frame] if schema else []
-    moments = {c.name: frame[c.name].dt.strftime(c.format) for c in dates if frame[c.name].dtype.kind == "M"}
+    moments = {c.name: dates_as_text(frame[c.name], c) for c in dates if frame[c.name].dtype.kind == "M"}
     packed = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
     gap = schema.missing[0] if schema and schema.missing else ""
     frame.assign(**moments).to_csv(

@@ -22,12 +22,14 @@ class Origin:
         no kind of column takes.
       category: the values are stored as codes of a list, which itself is private.
       zone: of moments; None where they have none.
+      scale: of decimals, how many digits follow the point.
       dtype: the dtype of pandas that a draft declares.
     """
 
     type: str
     category: bool = False
     zone: str | None = None
+    scale: int | None = None
     dtype: str = "str"
 
     @property
@@ -54,7 +56,9 @@ def arrow_origin(kind) -> Origin:
             type="number", dtype={"halffloat": "float16", "float": "float32"}.get(str(kind), "float64")
         )
     if types.is_decimal(kind):
-        return Origin(type="number", dtype="float64")
+        if kind.scale <= 0 and kind.precision <= 15:
+            return Origin(type="integer", dtype="int64")
+        return Origin(type="number", scale=min(max(kind.scale, 0), 15), dtype="float64")
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return Origin(type="text")
     if types.is_timestamp(kind) or types.is_date(kind):
@@ -67,6 +71,8 @@ def pandas_origin(dtype) -> Origin:
     """Returns what a dtype of pandas says."""
     types = pd.api.types
     if isinstance(dtype, pd.CategoricalDtype):
+        if dtype.categories is None:
+            return Origin(type=NOTHING, category=True, dtype="category")
         inner = pandas_origin(dtype.categories.dtype)
         empty = inner.type == "object" and not len(dtype.categories)
         return Origin(type=NOTHING if empty else inner.type, category=True, zone=inner.zone, dtype="category")

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+# How files write false and true.
+FLAGS = (("false", "true"), ("0", "1"), ("0.0", "1.0"), ("n", "y"), ("no", "yes"), ("f", "t"))
+_TRUTH = {word: value for pair in FLAGS for word, value in zip(pair, (False, True))}
 
 
 def is_text(series: pd.Series) -> bool:
@@ -43,7 +45,7 @@ def numbers_of(series: pd.Series, *, truth: bool = False) -> np.ndarray:
 
 
 def truth_of(series: pd.Series) -> pd.Series | None:
-    """Reads true, false, 1 and 0 as `boolean`; None where a value is something else."""
+    """Reads true and false, as files write them, as `boolean`; None where a value is something else."""
     if types.is_bool_dtype(series.dtype):
         return series.astype("boolean")
     if is_text(series):
@@ -59,8 +61,10 @@ def truth_of(series: pd.Series) -> pd.Series | None:
 def moments_of(series: pd.Series, style: str) -> pd.Series:
     """Reads dates as moments of UTC without a zone, `datetime64[us]`; what is no date in `style` is missing.
 
-    Dates without a zone are taken as they stand.
+    Dates without a zone are taken as they stand. Numbers are read by their digits: 20240131 is a day.
     """
+    if types.is_integer_dtype(series.dtype):
+        series = series.astype("Int64").astype("string")
     if not types.is_datetime64_any_dtype(series.dtype):
         codes, listed = pd.factorize(series.astype(object))  # dates repeat
         parsed = pd.to_datetime(pd.Series(listed, dtype=object), format=style, errors="coerce", utc=True)

@@ -16,7 +16,9 @@ import pandas as pd
 from pandas.api import types
 
 from dpsynth.data.columns import MAX_INTEGER
+from dpsynth.data.dtype_limits import OF_DIGITS
 from dpsynth.data.dtypes import dtype_name, restore, storage_dtype, typed, value_type
+from dpsynth.data.looks import MISSING_TEXTS
 from dpsynth.data.origins import Origin, pandas_origin, values_of
 from dpsynth.data.parsing import is_text, moments_of, numbers_of, text_of, truth_of
 from dpsynth.data.schema import (
@@ -31,10 +33,10 @@ from dpsynth.data.schema import (
 )
 from dpsynth.errors import Problem
 
-# What text files write where a value is missing; a declared category of the same text is a value.
-MISSING_TEXTS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>")
-
 _TEXT = Origin(type="text")
+_SECONDS = "a number of seconds (kind: continuous or integer)"
+_CLOCK = 'text such as 14:30:00 (kind: datetime, format: "%H:%M:%S")'
+_REMEDIES = {"time32": _CLOCK, "time64": _CLOCK, "duration": _SECONDS, "timedelta64": _SECONDS}
 _DECLARE = "Declare nullable: true, or complete the column."
 _WIDEN = "Widen the bounds, correct the values, or declare clip: true."
 
@@ -83,7 +85,8 @@ _Found = tuple[pd.Series, list[_Rule]]
 def _origin_rules(column: Column, origin: Origin):
     """Yields what is refused by the column's type alone, so with and without any one row."""
     if not origin.known:
-        yield f"Its type is {origin.type}.", "Convert it to numbers, text or dates, or declare kind: drop."
+        fix = f"Convert it to {_REMEDIES.get(origin.type, 'numbers, text or dates')}, or declare kind: drop."
+        yield f"Its type is {origin.type}.", fix
     free = isinstance(column, Categorical) and value_type(column) is None
     if free and column.dtype is None and origin.type == "moment":
         yield "Its dtype is datetime64.", "Declare it datetime."
@@ -155,8 +158,9 @@ def _check_numbers(series: pd.Series, column: Continuous | Integer, text: bool) 
 
 def _check_dates(series: pd.Series, column: Datetime, text: bool) -> _Found:
     dated = types.is_datetime64_any_dtype(series.dtype)
-    if not (dated or is_text(series) or series.dtype == object or series.isna().all()):
-        fix = "Convert it to dates or text, or declare it integer."
+    digits = types.is_integer_dtype(series.dtype) and column.format in OF_DIGITS
+    if not (dated or digits or is_text(series) or series.dtype == object or series.isna().all()):
+        fix = 'Convert it to dates or text, declare it integer, or, for 20240131, format: "%Y%m%d".'
         return series, [(f"Its dtype {dtype_name(series.dtype)} is neither dates nor text.", fix)]
     rules: list[_Rule] = []
     moments = moments_of(series, column.format)
@@ -175,7 +179,8 @@ def _check_dates(series: pd.Series, column: Datetime, text: bool) -> _Found:
 def _check_booleans(series: pd.Series, column: Boolean, text: bool) -> _Found:
     truth = truth_of(series) if text or not is_text(series) or series.isna().all() else None
     if truth is None:
-        rule = f"Holds values other than {'true, false, 1 and 0' if text else 'true and false'}."
+        words = "true, false, 1, 0, yes, no and the like" if text else "true and false"
+        rule = f"Holds values other than {words}."
         return series, [(rule, "Write true and false, or declare it categorical with its values.")]
     return truth, []
 

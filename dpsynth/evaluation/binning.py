@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.axis import is_numeric, to_axis
+from dpsynth.data.parsing import moments_of
 from dpsynth.data.schema import Boolean, Categorical, Column, Datetime, Schema
 
 
@@ -16,8 +17,8 @@ def as_numbers(series: pd.Series, column: Column) -> np.ndarray:
     """Returns a number or date column on its axis, float64; nan for missing and for what does not parse."""
     if not isinstance(column, Datetime):
         series = pd.to_numeric(series, errors="coerce")
-    elif not pd.api.types.is_datetime64_any_dtype(series):
-        series = pd.to_datetime(series.astype(object), format=column.format, errors="coerce")
+    else:
+        series = moments_of(series, column.format)
     return to_axis(column, series)
 
 

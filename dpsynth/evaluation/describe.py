@@ -66,7 +66,7 @@ def _statistics(series: pd.Series, column: Column) -> dict:
     places["mean"] = numbers.mean()
     deviation = numbers.std(ddof=1) if len(numbers) > 1 else 0.0
     if isinstance(column, Datetime):
-        dates = from_axis(column, np.array(list(places.values()))).dt.strftime(column.format)
+        dates = from_axis(column, np.array(list(places.values()))).map(column.text)
         return found | dict(zip(places, dates)) | {"std": deviation / _DAY}
     return found | {key: float(value) for key, value in places.items()} | {"std": float(deviation)}
 

@@ -3,10 +3,12 @@
 import json
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dpsynth.data.draft import draft, draft_yaml
-from dpsynth.data.io import read_dtypes, write_table
+from dpsynth.data.io import read_draft, read_table, write_table
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -191,8 +193,114 @@ def test_a_request_that_cannot_work_is_refused_before_reading(node, rules):
 
 def test_drafting_gives_the_dtypes_that_reading_needs(tmp_path):
     (tmp_path / "t.csv").write_text("a,b,c\n1,x,true\n2,y,false\n")
-    assert [c.kind for c in draft(read_dtypes(tmp_path / "t.csv")).columns] == [
+    assert [c.kind for c in read_draft(tmp_path / "t.csv")] == [
         "integer",
         "categorical",
         "boolean",
     ]
+
+
+LOOKS = {
+    "padded": (["02116", "10025"], {"kind": "categorical"}),
+    "codes": (["001", "002", ""], {"kind": "categorical", "nullable": True}),
+    "phones": (["+4989", "+4930"], {"kind": "categorical"}),
+    "long": (["9007199254740993", "12"], {"kind": "categorical"}),
+    "whole": (["1", "-20", "0"], {"kind": "integer"}),
+    "whole with blanks": (["1", "", "3"], {"kind": "integer", "nullable": True}),
+    "whole as floats with blanks": (["1.0", "NA", "3.0"], {"kind": "integer", "nullable": True}),
+    "numbers": (["1.0", "2.5e3"], {"kind": "continuous"}),
+    "bits": (["0", "1"], {"kind": "boolean", "dtype": "int64"}),
+    "bits with blanks": (["0", "1", ""], {"kind": "boolean", "dtype": "int64", "nullable": True}),
+    "float bits with blanks": (["0.0", "", "1.0"], {"kind": "boolean", "dtype": "int64", "nullable": True}),
+    "zeros": (["0", "0"], {"kind": "integer"}),
+    "truth": (["TRUE", "false"], {"kind": "boolean"}),
+    "letters": (["Y", "N", ""], {"kind": "categorical", "values": ["N", "Y"], "nullable": True}),
+    "one letter": (["N", "N"], {"kind": "categorical", "values": ["N", "Y"]}),
+    "words": (["yes", "no"], {"kind": "categorical", "values": ["no", "yes"]}),
+    "initials": (["T", "F"], {"kind": "categorical", "values": ["F", "T"]}),
+    "mixed": (["Y", "no"], {"kind": "categorical"}),
+    "days as numbers": (["20240131", "19991231"], {"kind": "datetime", "format": "%Y%m%d"}),
+    "no day": (["20240231", "19991231"], {"kind": "integer"}),
+    "days": (["31.01.2024", "01.02.2024"], {"kind": "datetime", "format": "%d.%m.%Y"}),
+    "moments": (["2024-01-31 10:00", "2024-02-01 11:30"], {"kind": "datetime", "format": "%Y-%m-%d %H:%M"}),
+    "offsets": (
+        ["2024-01-31T10:00:00+02:00", "2024-02-01T11:30:00Z"],
+        {"kind": "datetime", "format": "%Y-%m-%dT%H:%M:%S%z"},
+    ),
+    "times": (["14:30", "09:05"], {"kind": "datetime", "format": "%H:%M", "min": "00:00", "max": "23:59"}),
+    "durations": (["36:15:00", "01:30:00"], {"kind": "categorical"}),
+    "blank": (["", ""], {"kind": "categorical"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_text_column_is_drafted_by_the_look_of_its_cells_and_what_is_drafted_is_read(look, tmp_path):
+    cells, facts = LOOKS[look]
+    pd.DataFrame({"c": cells, "x": "word"}).to_csv(tmp_path / "t.csv", index=False)
+    columns = read_draft(tmp_path / "t.csv")
+    assert columns[0].to_dict() == {"name": "c", **facts}
+    if look != "blank":
+        schema = Schema(columns=columns)
+        read = read_table(tmp_path / "t.csv", schema)
+        write_table(read, tmp_path / "u.csv", schema)
+        pd.testing.assert_frame_equal(read_table(tmp_path / "u.csv", schema), read)
+
+
+def test_types_of_a_file_are_kinds_and_what_no_kind_takes_is_left_out(tmp_path):
+    columns = {
+        "amount": pa.array(["1.10", "2.25"]).cast(pa.decimal128(10, 2)),
+        "count": pa.array(["1", "2"]).cast(pa.decimal128(5, 0)),
+        "clock": pa.array([1, 2], pa.time64("us")),
+        "stay": pa.array([1, 2], pa.duration("s")),
+        "tags": pa.array([["a"], []]),
+        "zoned": pa.array([0, 1], pa.timestamp("us", "Europe/Berlin")),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    drafted = [column.to_dict() for column in read_draft(tmp_path / "t.parquet")]
+    assert drafted == [
+        {"name": "amount", "kind": "continuous", "decimals": 2},
+        {"name": "count", "kind": "integer"},
+        *({"name": name, "kind": "drop"} for name in ("clock", "stay", "tags")),
+        {
+            "name": "zoned",
+            "kind": "datetime",
+            "dtype": "datetime64[us, Europe/Berlin]",
+            "format": "%Y-%m-%d %H:%M:%S",
+        },
+    ]
+    read = read_table(tmp_path / "t.parquet", Schema(columns=read_draft(tmp_path / "t.parquet")))
+    assert read["amount"].tolist() == [1.1, 2.25]
+    assert read["count"].dtype == "int64"
+
+
+def test_an_index_that_pandas_stored_as_a_column_is_drafted(tmp_path):
+    index = pd.Index(["p1", "p2"], name="patient_id")
+    pd.DataFrame({"x": [0.5, 1.5]}, index=index).to_parquet(tmp_path / "t.parquet")
+    assert {column.name for column in read_draft(tmp_path / "t.parquet")} == {"x", "patient_id"}
+
+
+@pytest.mark.parametrize(("kind", "fix"), [(pa.time64("us"), "14:30:00"), (pa.duration("s"), "seconds")])
+def test_times_and_durations_are_refused_by_name_with_a_way_out(kind, fix, tmp_path):
+    pq.write_table(pa.table({"c": pa.array([1, 2], kind), "x": [0.5, 1.5]}), tmp_path / "t.parquet")
+    schema = Schema(columns=(Categorical(name="c"), Continuous(name="x")))
+    with pytest.raises(InvalidInput, match=rf"Its type is (time64|duration)\..*{fix}"):
+        read_table(tmp_path / "t.parquet", schema)
+
+
+def test_days_as_whole_numbers_come_back_as_whole_numbers():
+    schema = Schema(
+        columns=(Datetime(name="d", format="%Y%m%d", min="20200101", max="20251231", nullable=True),)
+    )
+    frame = pd.DataFrame({"d": pd.Series([20240131, None], dtype="Int64")})
+    read = read_table(frame, schema)
+    pd.testing.assert_frame_equal(read, frame)
+    with pytest.raises(InvalidInput, match="not dates in format"):
+        read_table(pd.DataFrame({"d": [20240131, 20241331]}), schema)
+
+
+def test_moments_with_offsets_are_kept_and_written_in_utc(tmp_path):
+    day = {"format": "%Y-%m-%dT%H:%M%z", "min": "2024-01-01T00:00+0000", "max": "2024-12-31T00:00+0000"}
+    schema = Schema(columns=(Datetime(name="d", **day),))
+    (tmp_path / "t.csv").write_text("d\n2024-06-01T10:00+02:00\n2024-06-01T08:00Z\n")
+    read = read_table(tmp_path / "t.csv", schema)
+    assert read["d"].tolist() == ["2024-06-01T08:00+0000"] * 2

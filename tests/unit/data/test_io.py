@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsynth.data.dtypes import restore_frame, surrogate_keys, with_format
-from dpsynth.data.io import read_dtypes, read_table, write_table
+from dpsynth.data.dtypes import restore_frame, storage_dtype, surrogate_keys, with_format
+from dpsynth.data.io import read_draft, read_table, write_table
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Identifier, Integer, Schema
 from dpsynth.errors import InvalidInput
 
@@ -116,6 +116,13 @@ def test_the_index_of_a_frame_is_left_out():
     assert frame.index.tolist() == ["alice", "bob"]
 
 
+def test_an_index_that_is_declared_is_a_column():
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["alice", "bob"], name="who"))
+    read = read_table(frame, Schema(columns=(Identifier(name="who"), Integer(name="a"))))
+    assert read["who"].tolist() == ["alice", "bob"]
+    assert list(frame) == ["a"]
+
+
 def test_names_of_a_file_without_a_header_are_told_by_place_and_shown_in_the_terminal_alone(tmp_path):
     (tmp_path / "t.csv").write_text("4711,Ada Lovelace\n1,x\n2,y\n")
     with pytest.raises(InvalidInput) as caught:
@@ -213,19 +220,15 @@ def test_dtypes_of_a_parquet_file_are_read_without_its_values(tmp_path, monkeypa
     schema = pa.schema([pa.field(name, kind) for name, kind in types.items()])
     pq.write_table(pa.Table.from_pylist([], schema), tmp_path / "t.parquet")
     monkeypatch.setattr(pq, "read_table", lambda *a, **k: pytest.fail("values were read"))
-    assert read_dtypes(tmp_path / "t.parquet") == {name: name for name in types}
-
-
-def test_dtypes_of_text_files_are_inferred(tmp_path):
-    (tmp_path / "t.tsv").write_text("a\tb\tc\td\n1\t0.5\tTrue\tx\n2\t\tFalse\ty\n")
-    assert read_dtypes(tmp_path / "t.tsv") == {"a": "int64", "b": "float64", "c": "bool", "d": "str"}
+    drafted = Schema(columns=read_draft(tmp_path / "t.parquet"))
+    assert {c.name: storage_dtype(c) for c in drafted.columns} == {name: name for name in types}
 
 
 @pytest.mark.parametrize("content", ["a,a\n1,2\n", "a,\n1,2\n"])
 def test_dtypes_of_a_file_without_proper_names_are_refused(content, tmp_path):
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(InvalidInput):
-        read_dtypes(tmp_path / "t.csv")
+        read_draft(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize("dtype", [None, "int64", "Int32", "str", "string", "object", "category", "float64"])

@@ -87,7 +87,7 @@ BAD = [
     ("sex", ["f", "M"], "Holds values that the schema does not declare"),
     ("code", ["1", "3"], "Holds values that the schema does not declare"),
     ("code", ["1", "one"], "not of type int"),
-    ("member", ["true", "yes"], "other than true, false, 1 and 0"),
+    ("member", ["true", "maybe"], "other than true, false, 1, 0, yes, no"),
     ("born", ["1990-01-31", "31.01.1990"], "not dates in format '%Y-%m-%d'"),
     ("born", ["1990-01-31", "1990-02-30"], "not dates in format '%Y-%m-%d'"),
     ("born", ["1990-01-31", "1850-01-01"], "outside the declared [1900-01-01, 2020-12-31]"),
