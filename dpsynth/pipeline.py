@@ -161,6 +161,11 @@ def rebuild(release: Release) -> Any:
     return generator
 
 
+def num_samples(schema: Schema, statistics: Statistics) -> int:
+    """How many rows, or sequences, a release has where nobody says: as many as were bought."""
+    return max(1, round(units_of(schema).num_samples(statistics)))
+
+
 def _measure(
     table: PrivateTable, recipe: Recipe, priced: Plan, ledger: Ledger, entropy: Entropy, folder: Path
 ) -> Statistics:
@@ -241,7 +246,7 @@ def _generate(
     from dpsynth.data.dtypes import restore_frame, surrogate_keys
 
     schema, statistics = generator.encoder.schema, generator.encoder.statistics
-    num = max(1, round(units_of(schema).num_samples(statistics))) if num_rows is None else num_rows
+    num = num_samples(schema, statistics) if num_rows is None else num_rows
     conditions = coerced(conditions or {}, schema)
     packed = generator.sample(num, seed=seed, conditions=conditions)
     frame = generator.encoder.decode(packed, seed=seed, conditions=conditions)

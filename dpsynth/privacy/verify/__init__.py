@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dpsynth.data.untrusted import MOST_CELLS
 from dpsynth.privacy.verify.contents import check_histograms, check_rows, check_weights
+from dpsynth.privacy.verify.derived import check_derived
 from dpsynth.privacy.verify.evidence import Check, Evidence, Verification, problem_of
 from dpsynth.privacy.verify.files import check_files, check_hashes, check_readable
 from dpsynth.privacy.verify.money import check_epsilon, check_selection, check_statement
@@ -17,6 +18,7 @@ __all__ = ["Check", "Verification", "verify"]
 TRUSTED = (
     "that the ledger is the run's own, and its settings (budget, steps, rates) are those that ran",
     "that the noise named there was drawn, and that answers and weights came out of the stated events",
+    "that the release was not chosen by looking at others, beyond what its ledger says",
     "that the facts declared as public were not read off the private table",
 )
 
@@ -32,6 +34,7 @@ _STAGES: dict[str, Callable[[Evidence], str]] = {
     "epsilon": check_epsilon,
     "selection": check_selection,
     "histograms": check_histograms,
+    "derived": check_derived,
     "weights": check_weights,
     "rows": check_rows,
 }

@@ -165,3 +165,10 @@ class Evidence:
 
         here, there = versions(), self.facts["versions"]
         return all(there.get(name) == here[name] for name in ("dpsynth", "dp-accounting", "opacus", "numpy"))
+
+    @property
+    def same_code(self) -> bool:
+        """Whether the release says that this version of dpsynth made it."""
+        from dpsynth.privacy.release import versions
+
+        return self.facts["versions"].get("dpsynth") == versions()["dpsynth"]

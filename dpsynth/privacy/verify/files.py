@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpsynth.data.untrusted import check_parquet, check_safetensors, digest, file_names, open_plain
-from dpsynth.privacy.certificate import CERTIFICATE, FILES, SIGNATURE
+from dpsynth.privacy.certificate import CERTIFICATE, FILES, SIGNATURE, VERSION
 from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 
 _FACTS = {"version", "schema", "statistics", "encoder", "generator", "seed", "versions"}
@@ -38,6 +38,7 @@ def check_readable(evidence: Evidence) -> str:
     """What the files hold is what a release holds, no more and no less."""
     facts, versions = evidence.facts, evidence.facts.get("versions")
     require(set(facts) == _FACTS, "release.json holds other keys than a release.")
+    require(facts["version"] == VERSION, "release.json has another format than this version reads.")
     require(evidence.schema.to_dict() == facts["schema"], "The schema is not in its own form.")
     plain = isinstance(versions, dict) and all(isinstance(v, str) and len(v) < 80 for v in versions.values())
     require(plain, "The versions are not names and numbers.")
