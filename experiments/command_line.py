@@ -94,7 +94,12 @@ def _register_plugins() -> None:
 
 def check_run(node: DictConfig) -> RunConfig:
     """Checks the configuration of one training run without importing what it will need."""
-    return parse(node, light=True)
+    config = parse(node, light=True)
+    if config.release.sign_key is not None:
+        from dpsynth.privacy.signing import read_private_key
+
+        read_private_key(config.release.sign_key)
+    return config
 
 
 def run(

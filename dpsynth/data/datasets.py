@@ -155,10 +155,19 @@ def _read_weather_days(config: DataConfig) -> str | pd.DataFrame:
     return weather_days() if config.path is None else config.path
 
 
+def _read_parity(config: DataConfig) -> str | pd.DataFrame:
+    from dpsynth.data.parity import parity
+
+    return parity(int(config.name[-1])) if config.path is None else config.path
+
+
 _READERS = {
     "csv": _read_file,
     "hi": _read_hi,
     "adult": _read_adult,
     "nlswork": _read_nlswork,
     "weather_days": _read_weather_days,
+    "parity3": _read_parity,
+    "parity4": _read_parity,
+    "parity5": _read_parity,
 }

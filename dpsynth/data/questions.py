@@ -4,8 +4,8 @@ A declared target is what a table is mostly used for, so every pair of other col
 its *strata*: a few groups of its cells (the cells themselves for short lists). The axis of strata is named
 `@target`. Noise in a histogram does not depend on the number of its cells, but grows with the number of
 histograms. So all pairs are bought first, over few groups of cells (`~column`); then those that hang together
-most are bought once more, over all cells. How many is decided by the schema alone; which ones, by answers
-that have been bought.
+most are bought once more, over all cells; or, where pairs leave the target open, as many histograms of the
+leaves of trees. How many is decided by the schema alone; which ones, by answers that have been bought.
 """
 
 from __future__ import annotations

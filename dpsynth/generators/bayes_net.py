@@ -26,8 +26,8 @@ class Config:
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which weights of released rows are fitted to all that was bought; 0 releases
         rows of the tree as they come.
-      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
-        pairs are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: trees of
+        boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
     """
 
     sampling_batch_size: int = 50_000

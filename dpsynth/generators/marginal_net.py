@@ -32,8 +32,8 @@ class Config:
       anchor_ema_decay: of the average of weights.
       sampling_batch_size: rows made at once.
       fit_pool: generated rows on which the weights of released rows are fitted; 0 releases them as they come.
-      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
-        pairs are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: trees of
+        boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
     """
 
     width: int = 256

@@ -54,8 +54,8 @@ class Config:
         private training; free.
       fit_pool: generated rows on which weights of released rows are fitted to these histograms; 0 releases
         rows as they come.
-      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: none, but
-        pairs are refined by what was bought anyway; 0: neither).
+      adaptive_rounds: that choose pairs by what is known worst, by the exponential mechanism (None: trees of
+        boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
       anchor_every: private steps per anchoring step while training.
       warm_steps: of the encoder, on rows of the anchored decoder, before private training; free.
       dp_sgd: train on units; without, the whole budget buys histograms and the decoder follows them alone.

@@ -17,9 +17,10 @@ import pandas as pd
 
 from dpsynth.data.grid import Domain, coarsen, fine_domain
 from dpsynth.data.questions import max_groups
+from dpsynth.data.schema import Schema
 from dpsynth.data.statistics import STRATA, Marginal, Statistics
 from dpsynth.data.table import PrivateTable
-from dpsynth.data.units import Units
+from dpsynth.data.units import Units, units_of
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.privacy.answers import Answers, Shop
 from dpsynth.privacy.ledger import Ledger
@@ -66,21 +67,31 @@ def measure(
     bounds = undeclared_bounds(shop) if "columns/range" in plan else {}
     values = undeclared_values(shop) if "columns/values" in plan else {}
     domain = fine_domain(schema, bounds, values, max_cells=fine_cells)
-    if "columns/histograms" not in plan:
-        return Statistics(num_units=num_units, num_rows=num_units, domain=domain, fine={})
     crossed: dict[str, Marginal] = {}
-    if plan.request.crossed and len(domain.cells) > 1:
+    fine: dict[str, Marginal] = {}
+    if "columns/histograms" not in plan:
+        pass
+    elif plan.request.crossed and len(domain.cells) > 1:
         crossed = crossed_histograms(shop, domain, plan.request.crossed)
         fine = sums(domain, crossed, plan.request.crossed)
     else:
         fine = histograms(shop, domain)
-    num_rows = num_units if shop.units.ordered else _total_rows(fine)  # sequences weigh 1 each
-    coarse = coarsen(domain, fine, max_cells, num_rows=num_rows, crossed=crossed)
-    bought = Statistics(num_units=num_units, num_rows=num_rows, domain=coarse, fine=fine, crossed=crossed)
+    bought = Statistics(num_units=num_units, num_rows=num_units, domain=domain, fine=fine, crossed=crossed)
+    return derived(bought, schema, plan, max_cells)
+
+
+def derived(bought: Statistics, schema: Schema, plan: Plan, max_cells: int) -> Statistics:
+    """Adds what follows from bought answers: the number of rows, groups of cells. Free, and repeatable."""
+    if not bought.fine:
+        return bought
+    ordered, fine = units_of(schema).ordered, bought.fine
+    num_rows = bought.num_units if ordered else _total_rows(fine)  # sequences weigh 1 each
+    coarse = coarsen(bought.domain, fine, max_cells, num_rows=num_rows, crossed=bought.crossed)
+    bought = replace(bought, num_rows=num_rows, domain=coarse)
     joints = [event for event in plan.events if event.stage == "marginals" and not event.choices]
     if not joints:
         return bought
-    target = None if shop.units.ordered else schema.target
+    target = None if ordered else schema.target
     return replace(bought, max_groups=_num_groups(bought, joints[0].noise_stddev, target))
 
 

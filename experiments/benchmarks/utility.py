@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dpsynth.data.datasets import DataConfig, load_schema
+import yaml
+
+from dpsynth.data.datasets import SCHEMAS, DataConfig, load_schema
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 
 from .harness import Figure, checked_names
@@ -118,7 +120,9 @@ class Settings:
     @property
     def table(self) -> DataConfig:
         """Which table, and what is declared about it."""
-        declared = self.schema or (None if self.data == "csv" else f"schemas/{self.data}.yaml")
+        choice = SCHEMAS / f"{self.data}.yaml"
+        known = yaml.safe_load(choice.read_text(encoding="utf-8")) if choice.is_file() else {}
+        declared = self.schema or known.get("schema")
         return DataConfig(name=self.data, path=self.path, schema=declared)
 
 

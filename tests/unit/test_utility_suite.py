@@ -80,13 +80,20 @@ def test_the_suite_of_sequences_measures_their_own_figures(monkeypatch):
         "dgan, DP-SGD added",
         "dgan, marginals share 0.5",
     ]
-    monkeypatch.setattr(datasets, "load", lambda config: (panels.panel(150), panels.SCHEMA))
+    monkeypatch.setattr(datasets, "load", lambda config: (panels.panel(250), panels.SCHEMA))
     one = dataclasses.replace(chosen.suite, generators=("var",), ablated=(), epsilons=(10.0,))
     ((name, figures),) = utility.measure(utility.ROWS, one)
     rows = [figure.row for figure in figures]
     assert name == "var"
     assert {"acf", "cross_correlation", "step_marginal", "transition", "last_step", "seconds"} <= set(rows)
     assert all(math.isfinite(figure.value) for figure in figures)
+
+
+@pytest.mark.parametrize("data, schema", [("parity4", "schemas/parity.yaml"), ("csv", "mine.yaml")])
+def test_a_table_comes_with_the_schema_that_its_choice_names(data, schema, tmp_path, monkeypatch):
+    monkeypatch.setattr(utility, "load_schema", lambda config: None)
+    mine = {"schema": schema, "path": "mine.csv"} if data == "csv" else {}
+    assert utility.Settings(data=data, **mine).table.schema == schema
 
 
 def test_intervals_are_students_over_draws():

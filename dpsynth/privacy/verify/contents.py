@@ -177,6 +177,7 @@ def check_rows(evidence: Evidence) -> str:
     """Rows that the schema allows: columns, dtypes, bounds, lists, missing values, rows per unit."""
     import pandas as pd
 
+    from dpsynth import pipeline
     from dpsynth.data.dtypes import storage_dtype
     from dpsynth.data.io import stored_dtypes
     from dpsynth.data.units import units_of
@@ -194,7 +195,12 @@ def check_rows(evidence: Evidence) -> str:
     rows = pd.read_parquet(path)
     _, problems = check_columns(rows, schema, text=False)
     refuse(f"{shown(problem.where, 80)}: {shown(problem.rule)}" for problem in problems)
-    units = units_of(schema)
+    units, asked = units_of(schema), evidence.recipe.num_rows
+    found = len(rows) if not units.ordered else units.num(rows)
+    wanted = pipeline.num_samples(schema, evidence.statistics) if asked is None else asked
+    require(
+        found == wanted, f"{found:,} rows or sequences are released; {wanted:,} follow from what was bought."
+    )
     if len(rows):
         most = int(np.bincount(units.owners(rows)).max())
         require(most <= units.max_rows, f"A unit has {most} rows; {units.max_rows} are declared.")

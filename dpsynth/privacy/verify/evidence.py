@@ -92,10 +92,28 @@ class Evidence:
     Args:
       folder: of the release.
       most_cells: of its synthetic table.
+      fingerprint: of the key that is asked for, if any.
     """
 
-    def __init__(self, folder: Path, most_cells: int):
+    def __init__(self, folder: Path, most_cells: int, fingerprint: str | None = None):
         self.folder, self.most_cells, self.claim = folder, most_cells, "nothing readable"
+        self.fingerprint = fingerprint
+
+    @cached_property
+    def signer(self) -> str | None:
+        """Fingerprint of the key that signed the certificate, whosever it is."""
+        from dpsynth.privacy.signing import signer_of
+
+        return signer_of(self.folder)
+
+    @property
+    def maker(self) -> str:
+        """Who made the release, as far as a signature shows it."""
+        if self.fingerprint is not None:
+            return f"that only its owner holds the key {self.fingerprint}"
+        if self.signer is None:
+            return "who made it: not signed"
+        return f"who made it: signed by {self.signer}, which you did not ask for"
 
     @cached_property
     def certificate(self) -> dict[str, Any]:
@@ -165,3 +183,10 @@ class Evidence:
 
         here, there = versions(), self.facts["versions"]
         return all(there.get(name) == here[name] for name in ("dpsynth", "dp-accounting", "opacus", "numpy"))
+
+    @property
+    def same_code(self) -> bool:
+        """Whether the release says that this version of dpsynth made it."""
+        from dpsynth.privacy.release import versions
+
+        return self.facts["versions"].get("dpsynth") == versions()["dpsynth"]

@@ -31,6 +31,16 @@ def test_declared_tables_need_nothing_bought(config):
     assert schema.num_units % 1000 == 0  # public sizes are rounded, not counted
 
 
+@pytest.mark.parametrize("together", [3, 4, 5])
+def test_parity_shows_in_all_its_columns_together_and_in_no_fewer(together):
+    frame, schema = load(DataConfig(name=f"parity{together}", schema="schemas/parity.yaml"))
+    bits = frame[[f"b{number}" for number in range(together)]].to_numpy(dtype=int)
+    target = frame[schema.target].to_numpy(dtype=int)
+    assert ((bits.sum(1) % 2) == target).mean() == pytest.approx(0.98, abs=0.005)
+    fewer = bits[:, 1:].sum(1) % 2
+    assert (fewer == target).mean() == pytest.approx(0.5, abs=0.02)  # eight standard errors
+
+
 def _adult_rows():
     schema = load_schema(ADULT)
     row = {c.name: c.values[0] if isinstance(c, Categorical) else c.min for c in schema.columns}

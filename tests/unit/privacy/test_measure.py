@@ -119,7 +119,7 @@ def test_a_refused_charge_reads_nothing(tmp_path, monkeypatch):
 
 def test_asking_again_without_kept_answers_is_refused(tmp_path):
     _, ledger, plan = run(tmp_path, ROWS, rows())
-    with pytest.raises(BudgetExceeded, match="charged"):
+    with pytest.raises(GuaranteeVoid, match="was bought, but is gone"):
         measure(PrivateTable(rows(), ROWS), plan, ledger, AesEntropy())
 
 

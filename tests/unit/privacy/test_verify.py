@@ -496,3 +496,61 @@ def test_the_recipe_says_nothing_of_the_owners_machine(opened, tmp_path):
     again = pipeline.Recipe.from_dict(content)
     assert again.training.steps == 3 and again.training.public_validation is None
     assert load(opened / "ledger.json")["records"][0]["recipe"] == recipe().to_dict()
+
+
+def hidden_in_the_encoder(facts):
+    facts["encoder"]["declared"] = facts["statistics"]
+
+
+def other_modes(facts):
+    facts["encoder"]["modes"] = {"age": {"means": [1.0], "stddevs": [1.0], "weights": [1.0]}}
+
+
+def other_text(facts):
+    facts["encoder"]["representation"] += " seen"
+
+
+def other_groups(facts):
+    (cells,) = (cells for cells in facts["statistics"]["domain"] if cells["column"] == "age")
+    cells["groups"][1] = cells["groups"][0] if cells["groups"][1] != cells["groups"][0] else 1
+
+
+def other_sums(facts):
+    facts["statistics"]["fine"]["age"]["columns"] = ["smokes"]
+
+
+def other_size(facts):
+    facts["statistics"]["num_rows"] += 1.0
+
+
+@pytest.mark.parametrize(
+    "change", [hidden_in_the_encoder, other_modes, other_text, other_groups, other_sums, other_size]
+)
+def test_nothing_stands_where_bought_answers_would_make_something_else(bought, change):
+    forge(bought, facts=change)
+    assert "derived" in failed(bought)
+
+
+def test_the_number_of_rows_is_one_that_was_bought_or_asked_for(copy):
+    rows = pd.read_parquet(copy / FILES[0])
+    rows.iloc[:-1].to_parquet(copy / FILES[0], index=False)
+    recertify(copy)
+    assert failed(copy) == ["rows"]
+
+
+def test_gaps_are_compared_unless_another_dpsynth_wrote_them(copy):
+    def no_gaps(certificate):
+        certificate["gaps"] = []
+
+    forge(copy, facts=lambda facts: facts["versions"].update(numpy="9.9"))
+    recertify(copy, no_gaps)
+    assert failed(copy) == ["statement"]
+    forge(copy, facts=lambda facts: facts["versions"].update(dpsynth="9.9"))
+    recertify(copy, no_gaps)
+    (said,) = (check.detail for check in verify(copy).checks if check.name == "statement")
+    assert "not compared" in said
+
+
+def test_a_format_that_nobody_reads_is_not_verified(copy):
+    forge(copy, facts=lambda facts: facts.update(version=2))
+    assert "readable" in failed(copy)
