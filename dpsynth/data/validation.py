@@ -243,7 +243,8 @@ def _as_type(series: pd.Series, own: type, form: str | None) -> pd.Series | None
     wrong = np.isnan(numbers) & series.notna().to_numpy()
     if wrong.any() or np.isinf(numbers).any():
         return None
-    if own is int and (numbers[~np.isnan(numbers)] % 1).any():
+    known = numbers[~np.isnan(numbers)]
+    if own is int and ((known % 1).any() or (np.abs(known) >= 2.0**63).any()):
         return None
     numbers = pd.Series(numbers, index=series.index, name=series.name)
     return numbers.astype("Int64") if own is int else numbers
