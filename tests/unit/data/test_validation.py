@@ -266,7 +266,7 @@ def test_texts_for_missing_values_are_declared_values_where_the_schema_says_so(t
         Categorical(name="b", values=("x",), nullable=True),
     )
     (tmp_path / "t.csv").write_text("a,b\nNA,NA\nEU,?\nEU,x\n")
-    frame = read_table(tmp_path / "t.csv", Schema(columns=columns, missing=("?",)))
+    frame = read_table(tmp_path / "t.csv", Schema(columns=columns, missing=("?", "NA")))
     assert frame["a"].tolist() == ["NA", "EU", "EU"]
     assert frame["b"].isna().tolist() == [True, True, False]
 
