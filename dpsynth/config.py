@@ -33,13 +33,14 @@ SECTIONS = {
     "privacy": ("dpsynth.privacy.configs", "PrivacyConfig"),
     "training": ("dpsynth.privacy.configs", "TrainingConfig"),
     "sweep": ("dpsynth.privacy.configs", "SweepConfig"),
+    "release": ("dpsynth.privacy.signing", "ReleaseConfig"),
     "evaluation": ("dpsynth.evaluation.types", "EvaluationConfig"),
     "audit": ("dpsynth.audit.configs", "SmokeConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
 }
 # These change where a run is computed, watched and evaluated, not its mechanism, so they do not tell one run
 # from another.
-_NOT_IDENTITY = ("audit", "tracking", "sweep", "evaluation")
+_NOT_IDENTITY = ("audit", "tracking", "sweep", "evaluation", "release")
 _ELSEWHERE = {
     "training": ("threads", "checkpoint_every", "resident_mb", "physical_batch_size", "backend", "device"),
     "privacy": ("lifetime_epsilon", "lifetime_delta", "dataset", "dataset_ledger"),
@@ -52,7 +53,7 @@ class RunConfig:
     """One run, completely described; public, because nothing in it comes from the private table.
 
     Args:
-      data, generator, privacy, training, evaluation, audit, tracking: the groups of `conf/`.
+      data, generator, privacy, training, evaluation, audit, tracking, release: the groups of `conf/`.
       generator_name: the module in `dpsynth.generators`.
       seed: public; weights, latents and bootstraps. Never the privacy noise, nor who is set aside.
       holdout_share: of the units, set aside before training by secret coins; the claim covers all of them.
@@ -70,6 +71,7 @@ class RunConfig:
     audit: Any
     tracking: Any
     sweep: Any
+    release: Any
     seed: int = 0
     holdout_share: float = 0.2
     num_rows: int | None = None
@@ -304,7 +306,8 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
             where = getattr(error, "full_key", None) or SUBJECT
             problems.append(Problem(str(where), str(error).split("\n")[0] + ".", f"Set {where}=VALUE."))
             raise InvalidInput(SUBJECT, problems) from None
-    plain = {"audit": {}, "sweep": {}, "tracking": {}, **{str(key): value for key, value in node.items()}}
+    optional = {key: {} for key in ("audit", "sweep", "tracking", "release")}
+    plain = optional | {str(key): value for key, value in node.items()}
     groups = {*SECTIONS, "generator"}
     loose = {key: value for key, value in plain.items() if key not in groups}
     top = _section(_Top, loose, "", problems, others=groups)

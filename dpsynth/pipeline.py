@@ -67,6 +67,7 @@ def run(
     entropy: Entropy | None = None,
     canaries: str | None = None,
     account: Account | Uncharged = OWN,
+    sign_key: str | Path | None = None,
 ) -> Run:
     """Spends the declared budget on a table and writes a Release to `folder/release`.
 
@@ -83,6 +84,7 @@ def run(
       entropy: only for tests; a fixed source voids the certificate.
       canaries: hash that commits to coins by which units were left out of `table`; stands in the ledger.
       account: to whom it is charged, if not by itself to `table`.
+      sign_key: file of the Ed25519 key that signs the release, and those of its rungs.
     Raises:
       InvalidInput: recipe and schema do not go together; nothing was read.
       BudgetExceeded: the ledger, or the lifetime budget, refused; nothing more was read.
@@ -93,8 +95,10 @@ def run(
     from dpsynth.privacy.memory import cpu_threads
     from dpsynth.privacy.noise import make_entropy
     from dpsynth.privacy.progress import Clock
+    from dpsynth.privacy.signing import read_private_key
 
     clock, folder = Clock(), Path(folder)
+    key = None if sign_key is None else read_private_key(sign_key)
     entropy = entropy or make_entropy(recipe.privacy.noise, recipe.training.device)
     with clock("plan"):
         priced = replace(plan(table.schema, recipe), canaries=canaries)
@@ -103,6 +107,7 @@ def run(
         spent, book = charge_lifetime(table, recipe.privacy, priced, book, account)
     if book.finished:
         release, rungs = book.releases(priced)
+        _sign(folder, priced, key)
         return Run(
             release=release, plan=priced, training=None, seconds=clock.seconds, rungs=rungs, spent=spent
         )
@@ -121,6 +126,7 @@ def run(
             release = _release(generator, recipe, statistics, synthetic, ledger, entropy)
             rungs = _rungs(generator, recipe, statistics, priced, ledger, entropy, folder)
             release.save_whole(folder / "release")
+            _sign(folder, priced, key)
     return Run(
         release=release, plan=priced, training=training, seconds=clock.seconds, rungs=rungs, spent=spent
     )
@@ -272,3 +278,12 @@ def _release(generator, recipe, statistics, synthetic, ledger, entropy) -> Relea
         ledger=ledger,
         entropy=entropy,
     )
+
+
+def _sign(folder: Path, priced: Plan, key: Any) -> None:
+    """Signs what a run released; a folder that was finished without its signatures gets them now."""
+    from dpsynth.privacy.signing import sign
+
+    if key is not None:
+        for place in (folder / "release", *(rung.place(folder) for rung in priced.rungs[:-1])):
+            sign(place, key)

@@ -94,7 +94,12 @@ def _register_plugins() -> None:
 
 def check_run(node: DictConfig) -> RunConfig:
     """Checks the configuration of one training run without importing what it will need."""
-    return parse(node, light=True)
+    config = parse(node, light=True)
+    if config.release.sign_key is not None:
+        from dpsynth.privacy.signing import read_private_key
+
+        read_private_key(config.release.sign_key)
+    return config
 
 
 def run(
@@ -115,10 +120,10 @@ def run(
     import hydra
     from hydra._internal.utils import get_args_parser
 
-    from dpsynth.tracking import without_telemetry
+    from dpsynth.tracking import without_passwords, without_telemetry
 
     without_telemetry()  # before any launcher starts what would call home
-    arguments = spell_out(sys.argv[1:])
+    arguments = spell_out(without_passwords(sys.argv[1:]))
     args = get_args_parser().parse_args(arguments)
     asks_only = args.hydra_help or args.cfg or args.info or args.shell_completion
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))

@@ -167,6 +167,7 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
     """
     from dpsynth.privacy.release import Release
     from dpsynth.privacy.selection import certified
+    from dpsynth.privacy.signing import read_private_key, sign
 
     place = folder / SELECTED / "release"
     kept = json.loads((folder / INTERNAL / TRIALS).read_text(encoding="utf-8"))
@@ -188,8 +189,17 @@ def conclude(folder: Path, points: Sequence[Point]) -> tuple[Release | None, str
     for point in points:
         if point.release:
             shutil.rmtree(point.release, ignore_errors=True)
+    if key := _sign_key(place.with_name("config.yaml")):
+        sign(place, read_private_key(key))
     release = Release.load(place)
     return release, f"The best of a random number of trials, chosen by a private score: {claim}.\n{place}"
+
+
+def _sign_key(path: Path) -> str | None:
+    """Returns the key's file that a configuration names."""
+    import yaml
+
+    return (yaml.safe_load(path.read_text(encoding="utf-8")).get("release") or {}).get("sign_key")
 
 
 def _of_the_grid(path: Path) -> str:

@@ -138,7 +138,13 @@ def _fit(
     how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
     with shown(label_of(config), tracker, plan, **how) as on_step:
         return pipeline.run(
-            train, recipe_of(config), folder, on_step=on_step, canaries=coins, account=account
+            train,
+            recipe_of(config),
+            folder,
+            on_step=on_step,
+            canaries=coins,
+            account=account,
+            sign_key=None if config.sweep.trial is not None else config.release.sign_key,
         )
 
 

@@ -199,7 +199,7 @@ def _started(config: TrackingConfig, name: str, tags: Mapping[str, Any]) -> Mlfl
     mlflow = import_mlflow()
     config = config.absolute()
     experiment_id = prepare(config)
-    client = mlflow.MlflowClient(config.uri)
+    client = mlflow.MlflowClient(config.address)
     system = {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": Path(sys.argv[0]).name,
@@ -220,7 +220,7 @@ def _watched(tracker: MlflowTracker) -> Iterator[None]:
 
     config = tracker.config
     monitor = SystemMetricsMonitor(
-        tracker.run_id, sampling_interval=config.system_seconds, tracking_uri=config.uri
+        tracker.run_id, sampling_interval=config.system_seconds, tracking_uri=config.address
     )
     monitor._metrics_prefix = _SYSTEM  # else the names would say that anybody may see them
     monitor.start()

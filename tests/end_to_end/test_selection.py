@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from dpsynth.privacy import records as lines
+from dpsynth.privacy import signing
 from dpsynth.privacy.release import Release
 from dpsynth.privacy.selection import Trials, selection_epsilon
 from dpsynth.privacy.verify import verify
@@ -34,7 +35,8 @@ def chosen(table, tmp_path_factory):  # noqa: F811
     here, patch = tmp_path_factory.mktemp("chosen"), pytest.MonkeyPatch()  # noqa: F811
     patch.chdir(here)
     patch.setattr(Trials, "draw", lambda self: 3)
-    code = call(*GRID, *table, *QUICK, "num_rows=300", monkeypatch=patch)
+    signing.make_key(here / "key")
+    code = call(*GRID, *table, *QUICK, "num_rows=300", "release.sign_key=key", monkeypatch=patch)
     patch.undo()
     return here, code
 
@@ -55,6 +57,14 @@ def test_only_the_best_trial_is_released_and_its_claim_pays_for_the_choice(chose
     parent = next(run for run in runs_of(here) if run.data.tags["dpsynth.kind"] == "sweep")
     assert parent.data.tags["dp.claim"] == found.claim
     assert len(list(here.glob("mlruns/**/release.json"))) <= 1
+
+
+def test_the_chosen_release_alone_is_signed(chosen):
+    here, _ = chosen  # noqa: F811
+    fingerprint = signing.read_fingerprint(here / "key.pub")
+    (release,) = here.glob("outputs/*/*/selected/release")
+    assert verify(release, fingerprint=fingerprint).passed
+    assert not list(here.glob("outputs/*/*/internal/**/signature.json"))
 
 
 def test_the_best_is_the_one_with_the_highest_score(chosen):

@@ -92,10 +92,28 @@ class Evidence:
     Args:
       folder: of the release.
       most_cells: of its synthetic table.
+      fingerprint: of the key that is asked for, if any.
     """
 
-    def __init__(self, folder: Path, most_cells: int):
+    def __init__(self, folder: Path, most_cells: int, fingerprint: str | None = None):
         self.folder, self.most_cells, self.claim = folder, most_cells, "nothing readable"
+        self.fingerprint = fingerprint
+
+    @cached_property
+    def signer(self) -> str | None:
+        """Fingerprint of the key that signed the certificate, whosever it is."""
+        from dpsynth.privacy.signing import signer_of
+
+        return signer_of(self.folder)
+
+    @property
+    def maker(self) -> str:
+        """Who made the release, as far as a signature shows it."""
+        if self.fingerprint is not None:
+            return f"that only its owner holds the key {self.fingerprint}"
+        if self.signer is None:
+            return "who made it: not signed"
+        return f"who made it: signed by {self.signer}, which you did not ask for"
 
     @cached_property
     def certificate(self) -> dict[str, Any]:

@@ -19,7 +19,18 @@ def check_files(evidence: Evidence) -> str:
         open_plain(evidence.folder / name).close()
     check_parquet(evidence.folder / FILES[0], evidence.most_cells)
     check_safetensors(evidence.folder / FILES[1])
-    return "the five files, plain ones, nothing else"
+    signed = f" but {SIGNATURE}" if SIGNATURE in present else ""
+    return f"the five files, plain ones, nothing else{signed}"
+
+
+def check_signature(evidence: Evidence) -> str:
+    """A signature is this certificate's, and by the key that was asked for; empty text where none was."""
+    signer, asked = evidence.signer, evidence.fingerprint
+    if asked is None:
+        return ""
+    require(signer is not None, f"It is not signed; {asked} was asked for.")
+    require(signer == asked, f"It is signed by {signer}, not by {asked}, which was asked for.")
+    return f"by {signer}, as you asked for"
 
 
 def check_hashes(evidence: Evidence) -> str:

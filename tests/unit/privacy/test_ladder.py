@@ -13,7 +13,7 @@ from dpsynth import pipeline
 from dpsynth.data.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import ctgan, independent, tvae
-from dpsynth.privacy import ladder
+from dpsynth.privacy import ladder, signing
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.noise import FixedEntropy
 from dpsynth.privacy.release import Release
@@ -99,6 +99,17 @@ def test_each_rung_verifies_and_one_more_step_would_not_fit(climbed, tmp_path):
             more = ladder.rung_plan(climbed.plan, replace(rung, steps=rung.steps + 1))
             events = accounting.Ingredients.of(event.event for event in more.events)
             assert accounting.pld_epsilon(events, 1e-4) > rung.epsilon
+
+
+def test_each_rung_is_signed(table, climbed, tmp_path):
+    fingerprint, folder = signing.make_key(tmp_path / "key"), tmp_path / "run"
+    places = [rung.place(folder) for rung in climbed.plan.rungs[:-1]]
+    for place, release in zip((*places, folder / "release"), (*climbed.rungs, climbed.release)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        release.save_whole(place)
+    pipeline._sign(folder, climbed.plan, signing.read_private_key(tmp_path / "key"))
+    for place in (*places, folder / "release"):
+        assert signing.signer_of(place) == fingerprint
 
 
 def test_a_rung_that_trained_for_longer_than_it_claims_fails_verification(climbed, tmp_path):
