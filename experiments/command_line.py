@@ -120,10 +120,10 @@ def run(
     import hydra
     from hydra._internal.utils import get_args_parser
 
-    from dpsynth.tracking import without_telemetry
+    from dpsynth.tracking import without_passwords, without_telemetry
 
     without_telemetry()  # before any launcher starts what would call home
-    arguments = spell_out(sys.argv[1:])
+    arguments = spell_out(without_passwords(sys.argv[1:]))
     args = get_args_parser().parse_args(arguments)
     asks_only = args.hydra_help or args.cfg or args.info or args.shell_completion
     entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_guarded(task))

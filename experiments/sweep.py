@@ -100,13 +100,14 @@ def record_frontier(tracker: tracking.Tracker, folder: Path, points: Sequence[Po
     place = folder / "frontier"
     place.mkdir(exist_ok=True)
     figures.to_csv(place / "figures.csv", index=False)
+    from dpsynth.evaluation.plots import png
     from dpsynth.report.frontier import default_metrics, make_frontier
     from dpsynth.report.frontier_plots import frontier_figure, frontier_page
 
     main = make_frontier(figures, default_metrics(figures)[0])
     shown = main.points.assign(metric=main.metric, real_rows=main.real)
     shown.to_csv(place / "frontier.csv", index=False)
-    frontier_figure(main).savefig(place / "frontier.png", dpi=160, bbox_inches="tight")
+    (place / "frontier.png").write_bytes(png(frontier_figure(main), dpi=160))
     (place / "frontier.html").write_text(frontier_page(figures), encoding="utf-8")
     axes = default_metrics(figures)[:_AXES]
     if len(runs := run_table(points, axes)) > 1:

@@ -84,12 +84,17 @@ def load(config: DataConfig) -> tuple[pd.DataFrame, Schema]:
       InvalidInput: lists every problem of the configuration, or else of the schema and the table.
     """
     from dpsynth.data.dtypes import with_format
+    from dpsynth.data.files import is_parquet
     from dpsynth.data.io import read_table
 
     schema = load_schema(config)
     source = _READERS[config.name](config)
     frame = read_table(source, schema)
-    return frame, with_format(schema, frame)
+    schema = with_format(schema, frame)
+    typed = isinstance(source, str | Path) and is_parquet(Path(source))
+    if schema.missing is None and typed:  # its texts are values, and stay so in a text file
+        schema = replace(schema, missing=("",))
+    return frame, schema
 
 
 def _schema_file(name: str) -> Path:

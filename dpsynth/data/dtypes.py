@@ -123,8 +123,10 @@ def _held(series: pd.Series, dtype: str) -> pd.Series:
         low, high = dtype_range(dtype)
         if ((series < low) | (series > high)).any():
             raise ValueError("a number is out of the dtype's range")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         cast = series.astype(dtype)
+    if series.dtype.kind == "f" and cast.dtype.kind in "iu" and (cast != series).any():
+        raise ValueError("a number is not whole, or beyond the dtype's range")
     if dtype.lower().startswith("float") and np.isinf(cast.to_numpy(dtype=np.float64, na_value=np.nan)).any():
         raise ValueError("a number is out of the dtype's range")
     return cast

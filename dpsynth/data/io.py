@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from dpsynth.data.draft import of_origin
 from dpsynth.data.dtypes import dates_as_text, dtype_name
@@ -28,7 +29,7 @@ from dpsynth.data.origins import arrow_origin
 from dpsynth.data.schema import Column, Datetime, Schema
 from dpsynth.data.table import name_problems
 from dpsynth.data.units import units_of
-from dpsynth.data.validation import check_column
+from dpsynth.data.validation import check_column, missing_texts
 from dpsynth.errors import InvalidInput, Problem
 
 MIN_ROWS = 2
@@ -45,7 +46,7 @@ def read_table(source: str | Path | pd.DataFrame, schema: Schema) -> pd.DataFram
     Edge cases: numbers and dates out of bounds are clipped where the schema says clip, values that are not
     listed count as `other` where it names one, and are refused elsewhere; constant columns, and nullable
     columns that are missing throughout, are fine. Text files use UTF-8 and an empty cell, `NA` and the like
-    for missing values, besides what `schema.missing` lists. Of a frame's
+    for missing values, unless `schema.missing` lists others. Of a frame's
     index only what is declared by name is read.
 
     Args:
@@ -114,11 +115,13 @@ def stored_dtypes(path: Path) -> dict[str, str]:
 
 
 def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = None) -> None:
-    """Writes a table so that `read_table` gives it back; missing values as the schema's first missing text.
+    """Writes a table so that `read_table` gives it back; missing values as the first text that says so.
 
     Args:
       path: its ending says the format: .csv, .tsv (also with .gz) or .parquet.
-      schema: gives the format of dates and the text of missing values in text files.
+      schema: gives the format of dates and the texts of missing values in text files.
+    Raises:
+      InvalidInput: a text would be read back as a missing value; names its columns.
     """
     frame, path = frame.copy(deep=False), Path(path)
     frame.attrs = {}
@@ -128,7 +131,25 @@ def write_table(frame: pd.DataFrame, path: str | Path, schema: Schema | None = N
     dates = [c for c in schema.columns if isinstance(c, Datetime) and c.name in frame] if schema else []
     moments = {c.name: dates_as_text(frame[c.name], c) for c in dates if frame[c.name].dtype.kind == "M"}
     packed = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
-    gap = schema.missing[0] if schema and schema.missing else ""
-    frame.assign(**moments).to_csv(
-        path, sep=separator_of(path), index=False, na_rep=gap, compression=packed, encoding="utf-8"
-    )
+    frame = frame.assign(**moments)
+    frame = frame if schema is None else _with_gaps(frame, schema, path)
+    frame.to_csv(path, sep=separator_of(path), index=False, compression=packed, encoding="utf-8")
+
+
+def _with_gaps(frame: pd.DataFrame, schema: Schema, path: Path) -> pd.DataFrame:
+    """Puts the texts of missing values where values are missing, and refuses values that look like them."""
+    problems, filled = [], {}
+    for column in (column for column in schema.columns if column.name in frame):
+        series, texts = frame[column.name], missing_texts(column, schema, text=True)
+        gone, where = series.isna(), f"column {column.name!r}"
+        if gone.any() and not texts:
+            fix = "Declare missing with a text that is no value, or write .parquet."
+            problems.append(Problem(where, "Has missing values, and no text stands for them.", fix))
+        elif gone.any() and texts[0]:
+            filled[column.name] = series.astype(object).where(~gone, texts[0])
+        if not (is_numeric_dtype(series.dtype) or series.dtype.kind == "M") and series.isin(texts).any():
+            fix = "Declare missing with other texts, list it in values, or write .parquet."
+            problems.append(Problem(where, "Holds a text that would be read as missing.", fix))
+    if problems:
+        raise InvalidInput(str(path), problems)
+    return frame.assign(**filled)

@@ -84,7 +84,8 @@ class Schema:
       num_units: approximate, public number of units; never the exact count of this table.
       target: the modelled column that a model trained on the release will predict.
       sequence: only for tables in which the order of an entity's rows means something.
-      missing: texts that stand for a missing value, besides those that text files always use.
+      missing: the texts that stand for a missing value; None leaves it to the file: text files use an empty
+        cell, NA and the like, typed ones none. A declared category of such a text stays a value.
       version: of the schema format.
     Raises:
       InvalidInput: lists every rule that the declaration breaks.
@@ -95,7 +96,7 @@ class Schema:
     num_units: int | None = None
     target: str | None = None
     sequence: Sequence | None = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -129,7 +130,8 @@ class Schema:
         """Returns the schema as JSON-able values; keys that hold their default are left out."""
         out: dict[str, Any] = {"version": self.version}
         for key in ("unit", "num_units", "target", "sequence", "missing"):
-            if (facts := _facts(getattr(self, key))) not in (None, [], {}):
+            empty = (None, {}) if key == "missing" else (None, [], {})
+            if (facts := _facts(getattr(self, key))) not in empty:
                 out[key] = facts
         return out | {"columns": [column.to_dict() for column in self.columns]}
 
@@ -195,7 +197,7 @@ def _problems(schema: Schema) -> Iterator[Problem]:
         yield Problem(f"column {name!r}", "Is declared more than once.", "Keep one declaration.")
     if names and not any(c.modelled and c.name != schema.unit.column for c in schema.columns):
         yield Problem("columns", "Nothing is left to model.", "Declare a column besides identifier and drop.")
-    for text in schema.missing:
+    for text in schema.missing or ():
         if not isinstance(text, str):
             yield Problem("missing", f"{text!r} is not text.", "Quote it.")
     yield from _unit_problems(schema, names)

@@ -132,7 +132,7 @@ def parse_schema(content: Any, subject: str) -> Schema:
         else:
             problems.append(Problem(key, "Is not a mapping.", f"Its keys are {', '.join(_keys(cls))}."))
             known.pop(key)
-    if "missing" in known and not isinstance(known["missing"], (list, tuple)):
+    if known.get("missing") is not None and not isinstance(known["missing"], (list, tuple)):
         known["missing"] = (known["missing"],)
     try:
         schema = Schema(columns=columns, **known)

@@ -59,11 +59,14 @@ def from_numpy(
     Columns that cannot be cast to float are discrete unless types say otherwise.
 
     Args:
-      cast: turn columns of objects or text into numbers where all values allow it.
+      cast: turn columns of objects or text into numbers where all values allow it. Without it the numbers of
+        a list are float64, whatever its arrays hold: one array of another dtype would decide for all.
     Raises:
       InvalidInput: shapes that do not fit together; every problem is listed.
     """
     parts = [np.asarray(part) for part in features]
+    if not cast and not isinstance(features, np.ndarray):
+        parts = [part.astype(np.float64) if part.dtype.kind in "biuf" else part for part in parts]
     problems = []
     if not parts or any(part.ndim != 2 for part in parts) or len({part.shape[1] for part in parts}) != 1:
         rule = "are not a 3-D array or a list of 2-D arrays with equally many columns."

@@ -19,6 +19,8 @@ from dpsynth.data.sequence_columns import axis_bounds
 from dpsynth.data.sequence_names import GAP, START, models_times
 from dpsynth.data.statistics import Statistics
 
+_OCTAVES = 24  # below the longest gap, of times without steps
+
 
 class SequenceTimes:
     """The time column as two derived columns, an attribute and a feature, and back.
@@ -46,10 +48,14 @@ class SequenceTimes:
         gap: Column = Continuous(name=GAP, min=0.0, max=high - low)
         if self._step > 0:
             gap = Integer(name=GAP, min=0, max=int(round((high - low) / self._step)))
-        columns = (replace(self.column, name=START), gap)[: 1 + (self.sequence.max_length > 1)]
-        bounds = {START: self._bounds}
-        domain = fine_domain(Schema(columns=columns), bounds=bounds, max_cells=self._max_cells)
-        return {column.name: (column, cells) for column, cells in zip(columns, domain.cells)}
+        start = replace(self.column, name=START)
+        domain = fine_domain(
+            Schema(columns=(start,)), bounds={START: self._bounds}, max_cells=self._max_cells
+        )
+        found = {START: (start, domain.cells[0])}
+        if self.sequence.max_length > 1:
+            found[GAP] = (gap, Cells(column=gap, edges=_gap_edges(gap, self._max_cells)))
+        return found
 
     def encode(self, times: np.ndarray, first: np.ndarray) -> dict[str, pd.Series]:
         """Starts of sequences and gaps of rows, from ordered places on the axis; `first` marks first rows."""
@@ -86,3 +92,16 @@ class SequenceTimes:
         start = np.maximum(np.minimum(start, high - span[entity]), low)  # the last row stays in bounds
         after = np.bincount(entity)[entity] - 1 - place if len(entity) else place  # and all times differ
         return from_axis(self.column, np.minimum(start + elapsed, high - after * step))
+
+
+def _gap_edges(gap: Column, max_cells: int) -> np.ndarray:
+    """Cells of gaps: one per value where those are few, else each twice as wide as the one before it.
+
+    Gaps are hours in a span of years: of equal-width cells one would hold them all, and spread them.
+    """
+    if isinstance(gap, Integer):
+        if gap.max < max_cells:
+            return np.arange(gap.max + 2) - 0.5
+        doubled = 2 ** np.arange(max(int(np.log2(gap.max + 1)), 1) + 1)
+        return np.unique([0, *doubled[doubled <= gap.max], gap.max + 1]) - 0.5
+    return np.append(0.0, gap.max * 2.0 ** -np.arange(_OCTAVES, -1, -1.0))

@@ -38,6 +38,7 @@ _SECONDS = "a number of seconds (kind: continuous or integer)"
 _CLOCK = 'text such as 14:30:00 (kind: datetime, format: "%H:%M:%S")'
 _REMEDIES = {"time32": _CLOCK, "time64": _CLOCK, "duration": _SECONDS, "timedelta64": _SECONDS}
 _DECLARE = "Declare nullable: true, or complete the column."
+_KEEP = "Where a text that was taken for missing is a value: list it in values, or declare missing: ['']."
 _WIDEN = "Widen the bounds, correct the values, or declare clip: true."
 
 
@@ -75,10 +76,10 @@ def check_column(
     rules = list(_origin_rules(column, origin))
     if not rules:
         series, rules = _converted(series, typed(column, origin), schema, text)
-    return Checked(series, tuple(Problem(f"column {column.name!r}", rule, fix) for rule, fix in rules))
+    return Checked(series, tuple(Problem(f"column {column.name!r}", *rule) for rule in rules))
 
 
-_Rule = tuple[str, str]
+_Rule = tuple[str, ...]  # the rule, the fix, and what the terminal alone is shown
 _Found = tuple[pd.Series, list[_Rule]]
 
 
@@ -99,12 +100,13 @@ def _origin_rules(column: Column, origin: Origin):
 
 
 def _converted(series: pd.Series, column: Column, schema: Schema, text: bool) -> _Found:
-    series = _with_missing(values_of(series), column, schema, text=text)
+    series, taken = _with_missing(values_of(series), column, schema, text=text)
     rules: list[_Rule] = []
     if not column.nullable and series.isna().any():
         names_unit = column.name == schema.unit.column
         fix = "Every row belongs to a unit: complete it." if names_unit else _DECLARE
-        rules.append(("Has missing values, but is not nullable.", fix))
+        fix += f" {_KEEP}" if taken else ""
+        rules.append(("Has missing values, but is not nullable.", fix, taken))
     for kind, check in _CHECKS.items():
         if isinstance(column, kind):
             series, found = check(series, column, text)
@@ -118,14 +120,21 @@ def _converted(series: pd.Series, column: Column, schema: Schema, text: bool) ->
     return series, rules
 
 
-def _with_missing(series: pd.Series, column: Column, schema: Schema, *, text: bool) -> pd.Series:
-    """Turns texts that stand for missing values into missing values, unless they are declared values."""
-    texts = set(schema.missing) | (set(MISSING_TEXTS) if text else set())
-    texts -= set(getattr(column, "values", None) or ())
+def missing_texts(column: Column, schema: Schema, *, text: bool) -> list[str]:
+    """Lists the texts that stand for a missing value in a column: those declared, but for its own values."""
+    listed = schema.missing if schema.missing is not None else MISSING_TEXTS if text else ()
+    return [word for word in listed if word not in (getattr(column, "values", None) or ())]
+
+
+def _with_missing(series: pd.Series, column: Column, schema: Schema, *, text: bool) -> tuple[pd.Series, str]:
+    """Turns texts that stand for missing values into missing values, and says which of them there are."""
+    texts = missing_texts(column, schema, text=text)
     if not texts or not (is_text(series) or series.dtype == object):
-        return series
-    gone = series.isin(list(texts))
-    return series.mask(gone) if gone.any() else series
+        return series, ""
+    gone = series.isin(texts)
+    seen = set(series[gone])
+    taken = ", ".join(repr(word) for word in texts if word and word in seen)
+    return (series.mask(gone) if seen else series), taken and f"{taken} taken for missing"
 
 
 def _check_numbers(series: pd.Series, column: Continuous | Integer, text: bool) -> _Found:
@@ -234,7 +243,8 @@ def _as_type(series: pd.Series, own: type, form: str | None) -> pd.Series | None
     wrong = np.isnan(numbers) & series.notna().to_numpy()
     if wrong.any() or np.isinf(numbers).any():
         return None
-    if own is int and (numbers[~np.isnan(numbers)] % 1).any():
+    known = numbers[~np.isnan(numbers)]
+    if own is int and ((known % 1).any() or (np.abs(known) >= 2.0**63).any()):
         return None
     numbers = pd.Series(numbers, index=series.index, name=series.name)
     return numbers.astype("Int64") if own is int else numbers

@@ -72,10 +72,30 @@ def shortened(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def literal(figure: Figure) -> None:
+    """Has every text of a finished figure drawn as it stands: in names, `$5^$` is no formula.
+
+    Numbers on axes keep theirs, as powers of ten need it.
+    """
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, ScalarFormatter
+
+    numbers = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        labels = [axis.offsetText, *(label for tick in ticks for label in (tick.label1, tick.label2))]
+        if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter):
+            numbers.update(map(id, labels))
+    for text in figure.findobj(Text):
+        if id(text) not in numbers:
+            text.set_parse_math(False)
+
+
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """Returns the picture's bytes, with room for labels that the layout did not foresee."""
     import io
 
+    literal(figure)
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping
@@ -173,9 +174,9 @@ class RunFolder:
 
     def charged_nearby(self, store: Path) -> set[str]:
         """Lists this run, and runs beside it, that were charged to a store and began to read."""
-        near = [self.folder, *self.folder.parent.glob("*"), *self.folder.parent.parent.glob("*/*")]
+        near = {self.folder.parent.resolve(), *_folders(self.folder.parent.resolve().parent)}
         found = set()
-        for folder in {path.resolve() for path in near if (path / FILE).is_file()}:
+        for folder in {self.folder.resolve(), *(path for parent in near for path in _folders(parent))}:
             try:
                 kept = RunFolder.read(folder)
             except GuaranteeVoid:
@@ -187,6 +188,15 @@ class RunFolder:
     def _write(self) -> None:
         body = {key: value for key, value in vars(self).items() if key != "folder"}
         write_whole(self.folder / FILE, json.dumps(body, indent=1), private=True)
+
+
+def _folders(place: Path) -> list[Path]:
+    """Lists the folders in one; none where it went away meanwhile, or is closed to us."""
+    try:
+        with os.scandir(place) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
 
 
 def differences(kept: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

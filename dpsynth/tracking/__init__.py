@@ -6,6 +6,7 @@ never goes under a `released/` name, and the names say which is which.
 
 from dpsynth.tracking.config import TrackingConfig
 from dpsynth.tracking.runs import METRIC_NAMES, MlflowTracker, Tracker, git_commit, track
+from dpsynth.tracking.secrets import without_passwords
 from dpsynth.tracking.store import attach, children, fetch, how_to_open, prepare, tags_of, without_telemetry
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "prepare",
     "tags_of",
     "track",
+    "without_passwords",
     "without_telemetry",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from dpsynth.tracking.secrets import PASSWORD, holds_password, with_password
+
 _SQLITE = "sqlite:///"
 
 
@@ -16,7 +18,8 @@ class TrackingConfig:
 
     Args:
       name: `mlflow`, or `none` to record nothing.
-      uri: the MLflow store; SQLite in the working directory by default, or `postgresql://...`, `http://...`.
+      uri: the MLflow store; SQLite in the working directory by default, or `postgresql://...`, `http://...`;
+        without a password, which the environment has.
       experiment: the study's name.
       run_name: the run's name; None composes one from the generator and the claim.
       parent_run_id: the sweep's run; set by the process that starts the jobs.
@@ -35,6 +38,12 @@ class TrackingConfig:
     register: str | None = None
 
     def __post_init__(self):
+        if holds_password(self.uri):
+            raise ValueError(
+                "Expected tracking.uri without a password: configurations are stored. Set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server, "
+                f"{PASSWORD} for a database."
+            )
         if not self.experiment.strip():
             raise ValueError("Expected tracking.experiment to be a name, got an empty one.")
         if self.flush_seconds < 0:
@@ -54,6 +63,11 @@ class TrackingConfig:
         if self.file is None or path.startswith("/"):
             return self
         return replace(self, uri=_SQLITE + str(Path(path).resolve()))
+
+    @property
+    def address(self) -> str:
+        """The store's address with a database's password from the environment, for opening it alone."""
+        return with_password(self.uri)
 
     @property
     def file(self) -> Path | None:

@@ -63,7 +63,7 @@ def prepare(config: TrackingConfig) -> str:
     mlflow = import_mlflow()
     config = config.absolute()
     with only_one_process(config):
-        client = mlflow.MlflowClient(config.uri)
+        client = mlflow.MlflowClient(config.address)
         found = client.get_experiment_by_name(config.experiment)
         if found is not None:
             return found.experiment_id
@@ -79,7 +79,7 @@ def prepare(config: TrackingConfig) -> str:
 def children(config: TrackingConfig, parent_run_id: str) -> list[Any]:
     """Returns the runs of a sweep."""
     mlflow = import_mlflow()
-    client = mlflow.MlflowClient(config.absolute().uri)
+    client = mlflow.MlflowClient(config.absolute().address)
     return list(
         client.search_runs(
             [prepare(config)], f"tags.`mlflow.parentRunId` = '{parent_run_id}'", max_results=5000
@@ -97,7 +97,7 @@ def tags_of(config: TrackingConfig, run_id: str) -> dict[str, str]:
         raise DpsynthError(f"There is no store {config.uri}.")
     mlflow = import_mlflow()
     try:
-        return dict(mlflow.MlflowClient(config.absolute().uri).get_run(run_id).data.tags)
+        return dict(mlflow.MlflowClient(config.absolute().address).get_run(run_id).data.tags)
     except mlflow.exceptions.MlflowException as error:
         raise DpsynthError(f"{config.uri} has no run {run_id!r}: {str(error).splitlines()[0]}") from None
 
@@ -105,7 +105,7 @@ def tags_of(config: TrackingConfig, run_id: str) -> dict[str, str]:
 def fetch(config: TrackingConfig, run_id: str, name: str, folder: Path | str) -> Path | None:
     """Copies an artefact of a recorded run into a folder; None where the run has no such artefact."""
     mlflow = import_mlflow()
-    client = mlflow.MlflowClient(config.absolute().uri)
+    client = mlflow.MlflowClient(config.absolute().address)
     parent = name.rpartition("/")[0]
     if name not in {item.path for item in client.list_artifacts(run_id, parent or None)}:
         return None
@@ -119,7 +119,7 @@ def attach(config: TrackingConfig, run_id: str, files: Sequence[Path], folder: s
       DpsynthError: the store has no such run.
     """
     tags_of(config, run_id)
-    client = import_mlflow().MlflowClient(config.absolute().uri)
+    client = import_mlflow().MlflowClient(config.absolute().address)
     for file in files:
         client.log_artifact(run_id, str(file), folder)
 

@@ -238,3 +238,48 @@ def test_surrogate_keys_are_fresh_and_unique(dtype):
     wide = {"Int32": "Int64", "float64": "int64"}.get(dtype, dtype)  # there may be many to name
     assert str(keys.dtype) == (wide or "str")
     assert [str(int(float(key))) for key in keys] == [str(n) for n in range(12)]
+
+
+KEPT = ["NA", "None", "null", "", "nan", "x"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("declared", ["values", "missing"])
+def test_texts_that_look_missing_are_values_where_the_schema_says_so(ending, declared, tmp_path):
+    if declared == "values":
+        schema = Schema(columns=(Categorical(name="c", values=tuple(KEPT), nullable=True),))
+    else:
+        schema = Schema(columns=(Categorical(name="c", nullable=True),), missing=("?",))
+    frame = pd.DataFrame({"c": pd.Series([*KEPT, None], dtype="str")})
+    write_table(frame, tmp_path / f"t{ending}", schema)
+    pd.testing.assert_frame_equal(read_table(tmp_path / f"t{ending}", schema), frame)
+
+
+def test_a_text_that_would_be_read_as_missing_is_not_written(tmp_path):
+    schema = Schema(columns=(Categorical(name="c", nullable=True),))
+    frame = pd.DataFrame({"c": ["x", "NA"]})
+    with pytest.raises(InvalidInput, match="column 'c': Holds a text that would be read as missing"):
+        write_table(frame, tmp_path / "t.csv", schema)
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_refusal_names_the_text_that_was_taken_for_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("c,n\nNA,1\nBW,2\n")
+    schema = Schema(columns=(Categorical(name="c"), Integer(name="n")))
+    with pytest.raises(InvalidInput, match=r"list it in values, or declare missing: \[''\]") as caught:
+        read_table(tmp_path / "t.csv", schema)
+    assert "'NA' taken for missing" in caught.value.shown
+    assert "'NA'" not in str(caught.value)
+
+
+def test_texts_of_a_typed_table_are_values_in_the_text_file_of_its_release(tmp_path):
+    from dpsynth.data.datasets import DataConfig, load
+
+    frame = pd.DataFrame({"c": pd.Series(["NA", "None", None], dtype="str"), "x": [0.5, 1.5, 2.5]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    Schema(columns=(Categorical(name="c", nullable=True), Continuous(name="x"))).dump(tmp_path / "s.yaml")
+    read, schema = load(
+        DataConfig(name="csv", path=str(tmp_path / "t.parquet"), schema=str(tmp_path / "s.yaml"))
+    )
+    write_table(read, tmp_path / "t.csv", schema)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv", schema), frame)

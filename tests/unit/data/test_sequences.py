@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import CALENDAR, SCHEMA, exact, panel
 
-from dpsynth.data.schema import Categorical, Continuous, Identifier, Schema, Sequence, Unit
+from dpsynth.data.axis import from_axis
+from dpsynth.data.encoding import BinCodec
+from dpsynth.data.grid import Cells, fine_domain
+from dpsynth.data.schema import (
+    Categorical,
+    Continuous,
+    Datetime,
+    Identifier,
+    Integer,
+    Schema,
+    Sequence,
+    Unit,
+)
 from dpsynth.data.sequence_encoding import (
     MINUSONE_ONE,
     ZERO_ONE,
@@ -19,7 +31,9 @@ from dpsynth.data.sequence_encoding import (
     scale_examples,
     unscale_examples,
 )
+from dpsynth.data.sequence_times import SequenceTimes
 from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
+from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput
 
 SCALED = [
@@ -221,3 +235,28 @@ def test_schemas_without_sequence_or_entity_are_refused():
     bare = replace(SCHEMA, sequence=None, unit=Unit())
     with pytest.raises(InvalidInput, match="is for sequences, but the schema declares rows"):
         SequenceEncoder(bare, exact(panel(), SCHEMA))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_short_gaps_in_a_long_span_stay_short(exact):
+    """Of equal-width cells of two years, the first would hold all gaps and spread them over two months."""
+    day = {"format": "%Y-%m-%d %H:%M", "min": "2023-01-01 00:00", "max": "2024-12-31 23:59"}
+    time = Datetime(name="t", **day) if exact else Continuous(name="t", min=0, max=17_544)
+    schema = Schema(
+        columns=(Identifier(name="id"), time, Integer(name="x", min=0, max=9)),
+        unit=Unit(column="id", max_rows=6),
+        sequence=Sequence(time="t", max_length=6),
+    )
+    column, cells = SequenceTimes(schema, Statistics.made_up(schema), 12).columns["@gap"]
+    hours = np.repeat([0.0, 24.0, 48.0], 200)
+    gaps = from_axis(column, hours * 60 if exact else hours)
+    assert (_hours_again(cells, gaps, exact) <= 72).mean() >= 0.9
+    assert (_hours_again(cells, gaps, exact)[hours == 24] >= 12).all()
+    equal = fine_domain(Schema(columns=(column,)), max_cells=12).cells[0]  # the twin
+    assert (_hours_again(equal, gaps, exact) <= 72).mean() < 0.9
+
+
+def _hours_again(cells: Cells, gaps: pd.Series, exact: bool) -> np.ndarray:
+    codec = BinCodec(cells, np.zeros(cells.fine_size))
+    drawn = codec.decode(cells.codes(gaps)[:, None], np.random.default_rng(0))
+    return drawn.to_numpy(dtype=float) / (60 if exact else 1)

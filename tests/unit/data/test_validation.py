@@ -266,7 +266,7 @@ def test_texts_for_missing_values_are_declared_values_where_the_schema_says_so(t
         Categorical(name="b", values=("x",), nullable=True),
     )
     (tmp_path / "t.csv").write_text("a,b\nNA,NA\nEU,?\nEU,x\n")
-    frame = read_table(tmp_path / "t.csv", Schema(columns=columns, missing=("?",)))
+    frame = read_table(tmp_path / "t.csv", Schema(columns=columns, missing=("?", "NA")))
     assert frame["a"].tolist() == ["NA", "EU", "EU"]
     assert frame["b"].isna().tolist() == [True, True, False]
 
@@ -309,3 +309,20 @@ def test_dates_are_written_in_their_format():
     assert text.isna().tolist() == [False, True]
     zoned = restore(days, Datetime(name="d", nullable=True, dtype="datetime64[us, Europe/Berlin]"))
     assert str(zoned[0]) == "1999-12-31 01:00:00+01:00"
+
+
+@pytest.mark.parametrize("dtype", [None, "int64", "Int64"])
+@pytest.mark.parametrize("other", [2.5, 2.0**63])
+def test_keys_that_an_integer_does_not_hold_name_no_unit_of_another(dtype, other):
+    columns = (Identifier(name="who", dtype=dtype), Integer(name="x", min=0, max=9))
+    schema = Schema(columns=columns, unit=Unit(column="who", max_rows=2))
+    text = _message(pd.DataFrame({"who": [2.0, other], "x": [1, 2]}), schema)
+    assert "column 'who'" in text and "2.5" not in text
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**70)])
+def test_whole_numbers_beyond_every_dtype_are_no_category(value, tmp_path):
+    schema = Schema(columns=(Categorical(name="code", dtype="int64"), Boolean(name="y")))
+    frame = pd.DataFrame({"code": [str(value), "1"], "y": ["0", "1"]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert "column 'code'" in _message(tmp_path / "t.csv", schema)

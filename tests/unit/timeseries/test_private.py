@@ -10,10 +10,12 @@ import pytest
 
 from dpsynth.audit.invariance import check_invariance
 from dpsynth.data.schema import Categorical, Continuous, Datetime, Integer
+from dpsynth.data.sequence_input import from_numpy
 from dpsynth.errors import InvalidInput
 from dpsynth.privacy import noise
 from dpsynth.privacy.verify import verify
 from dpsynth.timeseries import DGAN, Config, Declared, PrivacyConfig, TrainingConfig, model, windows
+from dpsynth.timeseries.declared import declared_schema
 from tests.support.leftovers import leftovers
 from tests.support.swamped import SwampedEntropy
 
@@ -222,3 +224,15 @@ def leak_bounds(table, declared, **_):
 def test_a_schema_read_off_the_data_would_be_caught(leave, monkeypatch):
     monkeypatch.setattr(model, "declared_schema", leak_bounds)
     assert check_invariance(leave, FEATURES, WITHOUT_EXAMPLE) != []
+
+
+@pytest.mark.parametrize("other", [np.array([[1.5]]), np.array([[True]]), np.zeros((1, 1), "float32")])
+def test_one_array_of_a_list_decides_no_kind_for_all(other):
+    arrays = [np.array([[1], [2]]), np.array([[3], [0]])]
+    schemas = [
+        declared_schema(
+            from_numpy(parts, cast=False), Declared(), calendar=None, max_sequence_len=3, fixed_length=None
+        )
+        for parts in (arrays, [*arrays, other])
+    ]
+    assert schemas[0] == schemas[1]
