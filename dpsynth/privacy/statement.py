@@ -149,7 +149,7 @@ def _events(plan: Mapping[str, Any], bought: Sequence[Mapping[str, Any]]) -> Ite
     """The table of purchases: mechanism, noise, sensitivity, rate, steps, share of the budget."""
     shares = budget_shares(plan)
     for event in bought:
-        rate, steps = sampling(event["event"])
+        rate, steps = _sampling(event["event"])
         yield {
             "name": event["name"],
             "mechanism": _mechanism(event["event"]),
@@ -172,10 +172,10 @@ def _mechanism(event: Mapping[str, Any]) -> str:
     return str(event["type"]).replace("_", " ")
 
 
-def sampling(event: Mapping[str, Any]) -> tuple[float | None, int | None]:
+def _sampling(event: Mapping[str, Any]) -> tuple[float | None, int | None]:
     """Returns the rate per step and the number of steps of an event; None where it has none."""
     if event["type"] == "self_composed":
-        return sampling(event["event"])[0], event["count"]
+        return _sampling(event["event"])[0], event["count"]
     return event.get("sample_rate"), None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.untrusted import check_folder, read_facts, read_object
 from dpsynth.data.wording import up
 from dpsynth.errors import InvalidInput, Problem
-from dpsynth.privacy.statement import budget_shares, sampling
 
 FILES = ("synthetic.parquet", "generator.safetensors", "release.json", "ledger.json", "certificate.json")
 
@@ -153,7 +153,7 @@ def ledger_table(release: ReleaseFacts) -> pd.DataFrame:
     rows = []
     for number, event in enumerate(release.plan["events"], 1):
         name = event["name"]
-        rate, steps = sampling(event["event"])
+        rate, steps = _sampling(event["event"])
         rows.append(
             {
                 "no.": number,
@@ -176,6 +176,34 @@ def _state(kinds: Sequence[tuple[str, str | None]], name: str) -> str:
     return "charged, open" if ("charge", name) in kinds else "not charged"
 
 
+def _sampling(event: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    if event["type"] == "self_composed":
+        return _sampling(event["event"])[0], event["count"]
+    return event.get("sample_rate"), None
+
+
+def budget_shares(plan: Mapping[str, Any]) -> dict[str, float] | None:
+    """Returns each event's fraction of the budget; None without privacy.
+
+    In units of 1 / noise_multiplier², which add up when Gaussian mechanisms compose; training has what the
+    others leave, since Poisson sampling amplifies it.
+    """
+    guarantee = plan["guarantee"]
+    if not plan["private"] or not guarantee["epsilon"]:
+        return None
+    whole = gaussian_noise_multiplier(guarantee["epsilon"], guarantee["delta"]) ** -2
+    events = plan["events"]
+    parts = {
+        e["name"]: e["noise_multiplier"] ** -2 / whole
+        if e["stage"] != "training" and e["noise_multiplier"]
+        else 0.0
+        for e in events
+    }
+    rest = max(0.0, 1.0 - sum(parts.values()))
+    training = [e["name"] for e in events if e["stage"] == "training"]
+    return parts | {name: rest / len(training) for name in training}
+
+
 def stage_shares(plan: Mapping[str, Any]) -> dict[str, float] | None:
     """Returns the split of the budget by stage, in the order of the plan."""
     shares = budget_shares(plan)
@@ -185,3 +213,20 @@ def stage_shares(plan: Mapping[str, Any]) -> dict[str, float] | None:
     for event in plan["events"]:
         stages[event["stage"]] = stages.get(event["stage"], 0.0) + shares[event["name"]]
     return stages
+
+
+def gaussian_noise_multiplier(epsilon: float, delta: float) -> float:
+    """Noise multiplier of the one Gaussian mechanism that is (epsilon, delta)-private.
+
+    Source: Balle & Wang (2018), theorem 8.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
+
+    def excess(log_sigma: float) -> float:
+        sigma = math.exp(log_sigma)
+        inside = log_ndtr(0.5 / sigma - epsilon * sigma)
+        outside = epsilon + log_ndtr(-0.5 / sigma - epsilon * sigma)
+        return inside + math.log(-math.expm1(min(outside - inside, -1e-300))) - math.log(delta)
+
+    return math.exp(brentq(excess, -8.0, 12.0, xtol=1e-12))

@@ -6,10 +6,10 @@ import mpmath
 import pytest
 
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy.calibration import gaussian_noise_multiplier
 from dpsynth.report.release_files import (
     budget_shares,
     certificate_table,
+    gaussian_noise_multiplier,
     ledger_table,
     read_release,
     stage_shares,
