@@ -188,9 +188,7 @@ def main(node: DictConfig) -> None:
     request = checked(node)
     if request.registry is not None:
         write_entry(request.release, request.registry)
-        print(
-            f"{request.registry}\nReleased facts alone; fill in what is null, and verify the release first."
-        )
+        print(f"{request.registry}\nReleased facts alone. Verify the release, and fill in what is null.")
         return
     if request.release is not None:
         document, folder = release_document(request), request.release.resolve().parent
