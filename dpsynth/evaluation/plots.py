@@ -82,9 +82,10 @@ def literal(figure: Figure) -> None:
 
     numbers = set()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        ticks = [*axis.get_majorticklabels(), *axis.get_minorticklabels(), axis.offsetText]
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        labels = [axis.offsetText, *(label for tick in ticks for label in (tick.label1, tick.label2))]
         if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter):
-            numbers.update(map(id, ticks))
+            numbers.update(map(id, labels))
     for text in figure.findobj(Text):
         if id(text) not in numbers:
             text.set_parse_math(False)

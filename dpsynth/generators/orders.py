@@ -24,7 +24,7 @@ _BOXES = 64  # of a first grid, at most
 _GRIDS = 5_000  # first grids that are proposed, at most
 _GROUPS = 12  # of a column's cells, between which leaves are cut
 _TREES = 4  # different ones, at most
-_UNKNOWN = 0.15  # of all rows: what pairs must leave open about the target, for trees to be bought
+_UNKNOWN = 0.06  # of all rows: what pairs must leave open about the target, for trees to be bought
 
 
 class OrderSeeker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import hashlib
 import json
 import re
 import subprocess
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # Times and loads of the machine follow private rows, so they are internal as well.
 METRIC_NAMES = re.compile(r"(public|released|internal|privacy)/.+")
 _SYSTEM = "internal/system/"
+_LONGEST_KEY = 250
+# What MLflow refuses in a key, parts of paths that it would fold, and what looks like an escape of ours.
+_REFUSED = re.compile(r"[^\w\-. :/]|[^\x00-\x7f]|^[/.]|[/.]$|(?<=/)[/.]|_(?=u[0-9a-f]*_)")
 _BATCH = 500  # MLflow accepts 1000 metrics in one call
 _LONGEST_PARAM = 6000
 _LONGEST_SCHEMA = 60_000
@@ -120,7 +124,7 @@ class MlflowTracker(Tracker):
         from mlflow.entities import Param
 
         params = [
-            Param(key, "null" if value is None else str(value)[:_LONGEST_PARAM])
+            Param(key_of(key), "null" if value is None else str(value)[:_LONGEST_PARAM])
             for key, value in flat.items()
         ]
         for start in range(0, len(params), 100):
@@ -130,14 +134,14 @@ class MlflowTracker(Tracker):
         from mlflow.entities import RunTag
 
         self.client.log_batch(
-            self.run_id, tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()]
+            self.run_id, tags=[RunTag(key_of(key), str(value)[:5000]) for key, value in tags.items()]
         )
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
         super().metric(name, value, step)
         from mlflow.entities import Metric
 
-        self._waiting.append(Metric(name, float(value), int(time.time() * 1000), int(step)))
+        self._waiting.append(Metric(key_of(name), float(value), int(time.time() * 1000), int(step)))
         if len(self._waiting) >= _BATCH or time.monotonic() - self._flushed >= self.config.flush_seconds:
             self.flush()
 
@@ -176,6 +180,16 @@ class MlflowTracker(Tracker):
         waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
         for start in range(0, len(waiting), _BATCH):
             self.client.log_batch(self.run_id, metrics=waiting[start : start + _BATCH])
+
+
+def key_of(name: str) -> str:
+    """Returns the key under which MLflow takes any name: itself where it may, and no two names get one key.
+
+    Letters that MLflow refuses are written by their code, `_u24_` for a dollar sign; very long names end in
+    their hash.
+    """
+    key = _REFUSED.sub(lambda found: f"_u{ord(found[0]):x}_", name) or "_u_"
+    return key if len(key) <= _LONGEST_KEY else f"{key[:180]}_u_{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def _declared(schema: Schema) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dpsynth import tracking
 from dpsynth.errors import DpsynthError
 from dpsynth.tracking import TrackingConfig, track
+from dpsynth.tracking.runs import key_of
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +115,27 @@ def test_a_relative_store_is_named_absolutely_for_jobs_elsewhere(tmp_path, monke
     assert TrackingConfig().absolute().uri == f"sqlite:///{tmp_path}/mlflow.db"
     for uri in (f"sqlite:///{tmp_path}/x.db", "postgresql://host/db", "http://host:5000"):
         assert TrackingConfig(uri=uri).absolute().uri == uri
+
+
+names = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
+    ["$", "_u24_", "_u", "a//b", "../b", "a/./b", "a/", "/a", ".", "", "é", "x=1,y", "x" * 300, "x" * 301]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(first=names, second=names)
+def test_any_name_is_a_key_for_mlflow_and_no_two_names_share_one(first, second):
+    from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, path_not_unique, validate_param_and_metric_name
+
+    for name in (first, second):
+        key = key_of(name)
+        assert validate_param_and_metric_name(key) and not path_not_unique(key)
+        assert 0 < len(key) <= MAX_ENTITY_KEY_LENGTH
+    assert (key_of(first) == key_of(second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    "name", ["internal/tv_1way", "internal/seconds/a b", "mlflow.user", "privacy/table_epsilon"]
+)
+def test_names_of_ours_are_keys_as_they_are(name):
+    assert key_of(name) == name
