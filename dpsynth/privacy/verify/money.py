@@ -36,11 +36,7 @@ def check_statement(evidence: Evidence) -> str:
     noise = source_name(evidence.recipe.privacy.noise)
     expected = make_certificate(evidence.records, evidence.schema, noise)
     refuse(_differences(stated, expected, "", evidence.same_code))
-    words = (
-        ""
-        if evidence.same_code
-        else "; its words on gaps were not compared, since another dpsynth wrote them"
-    )
+    words = "" if evidence.same_code else "; its words were not compared, since another dpsynth wrote them"
     return f"the certificate is what ledger, plan and schema say{words}"
 
 
