@@ -12,6 +12,8 @@ from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
 _OF_ITS_OWNER = ("dataset", "dataset_ledger")  # where the owner adds up, which changes no event
+CHOSEN = ("fixed", "grid", "search")
+_WORDS = ("chosen", "purpose", "rationale")
 _FIX = "Read the release with the version that made it."
 _MOST_WEIGHTS = 2**28  # of a network, roughly: 1 GB
 _ROUNDS = ("rounds", "adaptive_rounds", "choices")
@@ -28,6 +30,8 @@ class Recipe:
       privacy, training: the declared budget, and how private networks are trained.
       seed: public: weights, latents, generated rows. Never the privacy noise.
       num_rows: rows to release; None releases the bought count.
+      chosen: how the settings were: "fixed" beforehand, as one point of a "grid", or by a "search".
+      purpose, rationale: what the release is for, and why with this budget; in the owner's words.
     """
 
     generator: str
@@ -36,6 +40,9 @@ class Recipe:
     training: TrainingConfig
     seed: int = 0
     num_rows: int | None = None
+    chosen: str = "fixed"
+    purpose: str = ""
+    rationale: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, without paths of the owner's machine."""
@@ -50,6 +57,7 @@ class Recipe:
             "training": training,
             "seed": self.seed,
             "num_rows": self.num_rows,
+            **{key: getattr(self, key) for key in _WORDS},
         }
         return json.loads(json.dumps(content, allow_nan=False))
 
@@ -75,10 +83,13 @@ class Recipe:
                 training=TypeAdapter(TrainingConfig).validate_python(training),
                 seed=parts.get("seed"),
                 num_rows=parts.get("num_rows"),
+                **{key: parts.get(key) for key in _WORDS},
             )
         except (ValidationError, TypeError, ValueError) as error:
             rule = f"Is no budget or training ({type(error).__name__})."
             raise InvalidInput("the recipe", [Problem("recipe", rule, _FIX)]) from None
+        if recipe.chosen not in CHOSEN or not all(isinstance(parts[key], str) for key in _WORDS):
+            raise InvalidInput("the recipe", [Problem("chosen", "Is not what a run writes.", _FIX)])
         again = recipe.to_dict()
         again["training"] |= looks if looks["public_validation"] is not None else {}
         if again != content:

@@ -195,6 +195,8 @@ def around(command: CommandLine) -> Iterator[list[str]]:
         if private:
             extra.append("hydra/sweeper=private")
             print("Trials run. How many there are stays secret, so nothing of them is shown.", flush=True)
+        else:
+            extra.append(f"sweep.chosen={'search' if search_tags(command.hydra) else 'grid'}")
         extra += _search_settings(command)
         if tracker.run_id:
             extra += [f"tracking.parent_run_id={tracker.run_id}", f"tracking.uri={quoted(store.uri)}"]

@@ -49,6 +49,9 @@ def recipe_of(config: RunConfig) -> Recipe:
         training=config.training,
         seed=config.seed,
         num_rows=config.num_rows,
+        chosen=config.sweep.chosen,
+        purpose=config.release.purpose,
+        rationale=config.release.rationale,
     )
 
 

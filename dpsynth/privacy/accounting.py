@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import attr
@@ -168,6 +168,15 @@ def pld_epsilon(parts: Ingredients, delta: float, grid: float = GRID) -> float:
     found = round_up(compose(parts, grid).get_epsilon_for_delta(left) + SLACK)
     finer = grid_for(found)
     return found if finer >= grid else min(found, pld_epsilon(parts, delta, finer))
+
+
+def privacy_profile(parts: Ingredients, deltas: Sequence[float], grid: float = GRID) -> list[float]:
+    """Epsilon at each delta by privacy loss distributions, rounded up; infinity where failures use it up."""
+    left = [checked_delta(parts, delta) for delta in deltas]
+    if parts.empty or parts.infinite:
+        return [math.inf if parts.infinite or each < 0.0 else 0.0 for each in left]
+    found = compose(parts, grid)
+    return [round_up(found.get_epsilon_for_delta(each) + SLACK) if each > 0.0 else math.inf for each in left]
 
 
 def grid_for(epsilon: float) -> float:

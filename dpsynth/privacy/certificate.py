@@ -11,6 +11,7 @@ from typing import Any
 from dpsynth.data.schema import Schema
 from dpsynth.data.wording import up
 from dpsynth.privacy.records import spent
+from dpsynth.privacy.statement import statement
 
 VERSION = 1
 CERTIFICATE = "certificate.json"
@@ -63,6 +64,7 @@ def make_certificate(records: Sequence[Mapping[str, Any]], schema: Schema, noise
             "rdp_dp_accounting": finite_or_none(accounts.rdp),
             "rdp_opacus": finite_or_none(accounts.rdp_opacus),
         },
+        **statement(records, schema),
         "noise": noise,
         "schema": schema.digest,
         "covers": COVERS,

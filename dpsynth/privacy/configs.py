@@ -252,6 +252,7 @@ class SweepConfig:
         at random, and releases the best one alone, at a cost that counts the choice.
       mean_trials, shape, distribution: of the number of trials; see `dpsynth.privacy.selection.Trials`.
       trial: its number; set by the process that draws the trials.
+      chosen: how the points' settings are; set by the process that starts them, and certified.
     """
 
     resume: str | None = None
@@ -260,6 +261,7 @@ class SweepConfig:
     shape: float = 1.0
     distribution: Literal["negative_binomial", "poisson"] = "negative_binomial"
     trial: int | None = None
+    chosen: Literal["fixed", "grid", "search"] = "fixed"
 
     def __post_init__(self):
         least = 1.0 if self.distribution == "negative_binomial" else 0.0

@@ -36,9 +36,12 @@ class ReleaseConfig:
     """How a release is given away; keys of conf/release/*.yaml.
 
     Args:
+      purpose, rationale: what it is for, and why with this budget; free text, certified.
       sign_key: file of the Ed25519 key (PEM, PKCS #8) that signs it; None leaves it unsigned.
     """
 
+    purpose: str = ""
+    rationale: str = ""
     sign_key: str | None = None
 
 

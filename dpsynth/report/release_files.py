@@ -96,10 +96,54 @@ def certificate_table(release: ReleaseFacts) -> pd.DataFrame:
     ]
     for name, value in (certificate.get("accountants") or {}).items():
         rows.append((f"ε spent, by {name.replace('_', ' ')}", "infinite" if value is None else float(value)))
+    rows += statement_rows(certificate)
     rows.append(("noise source", certificate.get("noise")))
     rows += [("void because", reason) for reason in certificate.get("void") or ()]
     rows += [(f"not covered ({n})", gap) for n, gap in enumerate(certificate.get("gaps") or (), 1)]
     return pd.DataFrame(rows, columns=["statement", "value"])
+
+
+def statement_rows(certificate: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Returns what a register asks beside the claim, one statement a row."""
+    definition, swap = certificate.get("definition") or {}, certificate.get("replace_one") or {}
+    rows = [("definition of privacy", definition.get("name")), ("protects", certificate.get("protects"))]
+    rows += [
+        (f"ε at δ = {delta}", _number(value)) for delta, value in (definition.get("curve") or {}).items()
+    ]
+    for key, symbol, name in (("zcdp", "rho", "zCDP, ρ"), ("gdp", "mu", "Gaussian DP, μ")):
+        if key in definition:
+            bound = definition[key]
+            rows.append((name, bound["note"] if bound[symbol] is None else up(bound[symbol])))
+    for order, value in (definition.get("renyi") or {}).items():
+        rows.append((f"Rényi divergence of order {order}", _number(value)))
+    if swap.get("epsilon") is not None:
+        text = f"ε = {up(swap['epsilon'])} at δ = {up(swap['delta'])}. {swap['note']}"
+        rows.append(("one unit replaced by another", text))
+    for key, title in (
+        ("deployment", "model"),
+        ("composition", "other runs"),
+        ("hyperparameters", "settings"),
+    ):
+        if key in certificate:
+            first, *_ = certificate[key].values()
+            named = (
+                "" if first is None else f"{first}. " if key != "composition" else f"ε = {up(first)} in all. "
+            )
+            rows.append((title, f"{named}{certificate[key]['note']}"))
+    facts = certificate.get("public_facts") or {}
+    for key in ("table", "settings"):
+        if facts.get(key):
+            rows.append((f"taken as public ({key})", ", ".join(facts[key])))
+    if facts.get("columns"):
+        text = "; ".join(f"{name}: {', '.join(known)}" for name, known in facts["columns"].items())
+        rows.append(("taken as public (columns)", text))
+    if certificate.get("unprotected"):
+        rows.append(("not protected", "; ".join(certificate["unprotected"])))
+    return rows + [(key, certificate[key]) for key in ("purpose", "rationale") if certificate.get(key)]
+
+
+def _number(value: float | None) -> str:
+    return "no bound" if value is None else up(value)
 
 
 def ledger_table(release: ReleaseFacts) -> pd.DataFrame:

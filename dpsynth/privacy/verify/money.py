@@ -13,7 +13,16 @@ from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 from dpsynth.privacy.verify.limits import price_problems
 
 _CLOSE = 1e-4  # relative, of figures that accountants of other versions round another way
-_WORDS = ("gaps", "note", "about")  # text that another version of the code phrases another way
+_COMPUTED = ("accountants", "definition")
+_WORDS = (
+    "gaps",
+    "note",
+    "about",
+    "protects",
+    "unprotected",
+    "mechanism",
+    "public_facts",
+)  # text that another version of the code phrases another way
 
 
 def check_statement(evidence: Evidence) -> str:
@@ -43,7 +52,7 @@ def _differences(stated: Any, expected: Any, where: str, wording: bool) -> Itera
             elif wording or key not in _WORDS:
                 yield from _differences(stated[key], expected[key], f"{where}{key} ", wording)
     elif isinstance(expected, float) and isinstance(stated, float) and not math.isclose(expected, 0.0):
-        if not math.isclose(stated, expected, rel_tol=_CLOSE if where.startswith("accountants") else 1e-12):
+        if not math.isclose(stated, expected, rel_tol=_CLOSE if where.startswith(_COMPUTED) else 1e-12):
             yield f"{where}is {stated}, the ledger supports {expected}."
     elif stated != expected:
         yield f"{where}is {shown(repr(stated), 120)}, the ledger supports {shown(repr(expected), 120)}."

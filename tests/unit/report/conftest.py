@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Integer, Schema
+from dpsynth.privacy.certificate import FILES, file_digest
 
 
 def gaussian(noise_multiplier: float) -> dict:
@@ -57,12 +59,11 @@ def write_release(folder: Path, synthetic: pd.DataFrame, schema: Schema, *, priv
     facts = {"schema": schema.to_dict(), "generator": {"name": "tvae", "config": {}}, "seed": 0}
     folder.mkdir(parents=True)
     synthetic.to_parquet(folder / "synthetic.parquet")
-    for name, content in (
-        ("certificate.json", certificate),
-        ("release.json", facts),
-        ("ledger.json", {"records": records}),
-    ):
+    save_file({"weight": np.zeros(1, dtype=np.float32)}, folder / "generator.safetensors")
+    for name, content in (("release.json", facts), ("ledger.json", {"records": records})):
         (folder / name).write_text(json.dumps(content))
+    certificate["files"] = {name: file_digest(folder / name) for name in FILES}
+    (folder / "certificate.json").write_text(json.dumps(certificate))
     return folder
 
 
