@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 
 from dpsynth.alone import alone
@@ -255,3 +256,12 @@ def test_help_and_mistakes_wait_for_nothing_heavy(words, code, tmp_path):
     imported = imports_to_answer(words, code, tmp_path)
     assert "hydra" in imported and not imported & HEAVY
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("entry", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_no_key_of_an_entry_point_has_the_name_of_a_group_of_another(entry):
+    """Hydra would take `release=DIR` for a choice of a group, wherever that group is used."""
+    content = yaml.safe_load((CONF / f"{entry}.yaml").read_text(encoding="utf-8"))
+    own = {key for item in content.get("defaults", ()) if isinstance(item, dict) for key in item}
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
+    assert not (set(content) & groups) - own

@@ -27,17 +27,27 @@ SCHEMA = Schema(
         Boolean(name="b", nullable=True),
         Boolean(name="öß"),
         Identifier(name="id"),
-    )
+        Datetime(name="clock", format="%H:%M:%S", nullable=True),
+        Datetime(name="day", format="%Y%m%d", dtype="int64", nullable=True),
+        Datetime(name="offset", format="%Y-%m-%dT%H:%M%z", nullable=True),
+        Datetime(
+            name="zone", format="%Y-%m-%d %H:%M:%S", dtype="datetime64[us, Europe/Berlin]", nullable=True
+        ),
+        Boolean(name="bit", dtype="int64", nullable=True),
+        Continuous(name="cents", decimals=2, dtype="float32", nullable=True),
+    ),
+    missing=("\N{SYMBOL FOR NULL}",),
 )
-# Texts that files use for missing values would come back as missing: they need declaring.
 letters = st.text(
     st.characters(codec="utf-8", exclude_characters="\r\x00", exclude_categories=("Cs",)), max_size=5
 )
-words = letters.filter(
-    lambda t: t not in ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "\ufeff")
-)
+usual = st.sampled_from(["", "NA", "None", "null", "nan", "02116", "1.0", "=1+1", "true", " x "])
+words = (letters | usual).filter(lambda t: t not in ("\N{SYMBOL FOR NULL}", "\ufeff"))
 moments = st.datetimes(pd.Timestamp(1700, 1, 1), pd.Timestamp(2200, 1, 1)).map(
     lambda t: f"{t:%Y-%m-%d %H:%M:%S}"
+)
+DAYS = st.datetimes(pd.Timestamp(1970, 1, 1), pd.Timestamp(2100, 1, 1)).map(
+    lambda d: d.replace(microsecond=0)
 )
 ROW = st.tuples(
     st.none() | moments,
@@ -50,6 +60,12 @@ ROW = st.tuples(
     st.sampled_from([None, True, False]),
     st.booleans(),
     words,
+    st.none() | st.times().map(lambda t: f"{t:%H:%M:%S}"),
+    st.none() | DAYS.map(lambda d: int(f"{d:%Y%m%d}")),
+    st.none() | DAYS.map(lambda d: f"{d:%Y-%m-%dT%H:%M}+0000"),
+    st.none() | DAYS.map(lambda d: pd.Timestamp(d, tz="UTC")),
+    st.sampled_from([None, 0, 1]),
+    st.none() | st.integers(-9999, 9999).map(lambda n: n / 100),
 )
 
 
