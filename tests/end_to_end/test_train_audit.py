@@ -87,7 +87,7 @@ def test_private_run_shows_theory_and_evidence_and_logs_both(call, capsys):
     assert metrics[f"{head}/auc"] == pytest.approx(metrics[f"{head}/auc_ceiling"], abs=0.15)  # 6 deviations
     assert metrics["internal/audit/seconds"] < 30  # 2 to 3 on one free core
     assert data.tags["internal/audit.verdict"] == "CONSISTENT"
-    assert params["audit.m"] == "400" and params["audit.adjacency"] == "add_remove"
+    assert params["audit.m"] == "400" and params["internal/audit.adjacency"] == "add_remove"
     assert artefacts == {"audit.json", "theory_and_evidence.png"}
     body = json.loads(Path("run/audit/audit.json").read_text())
     assert body["exit_code"] == 0 and body["results"][0]["visibility"] == "internal"

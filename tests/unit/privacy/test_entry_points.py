@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from dpsynth import pipeline
 from dpsynth.config import CONF
 from dpsynth.data.schema import Categorical, Integer, Schema
 from dpsynth.data.table import PrivateTable
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.measure import measure
-from dpsynth.privacy.noise import AesEntropy
-from dpsynth.privacy.plan import PrivacyConfig, Request, TrainingConfig, make_plan
-from dpsynth.privacy.release import Release
+from dpsynth.generators import independent
+from dpsynth.privacy.plan import PrivacyConfig, TrainingConfig
 from experiments import plan as plan_entry
 from experiments import verify as verify_entry
 
@@ -24,25 +22,21 @@ def release(tmp_path):
     import pandas as pd
 
     frame = pd.DataFrame({"age": [1, 2, 3] * 40, "sex": ["f", "m", "f"] * 40})
-    plan = make_plan(PrivacyConfig(), TrainingConfig(), SCHEMA, Request(trains=False))
-    ledger, entropy = Ledger.create(tmp_path / "ledger.jsonl", plan), AesEntropy()
-    statistics = measure(PrivateTable(frame, SCHEMA), plan, ledger, entropy)
-    facts = {
-        "schema": SCHEMA,
-        "statistics": statistics,
-        "encoder": {},
-        "generator": "independent",
-        "config": {},
-    }
-    made = Release.make(**facts, weights={}, synthetic=frame.head(2), seed=0, ledger=ledger, entropy=entropy)
-    return made.save(tmp_path / "release")
+    recipe = pipeline.Recipe(
+        generator="independent",
+        settings=independent.Config(),
+        privacy=PrivacyConfig(),
+        training=TrainingConfig(),
+    )
+    pipeline.run(PrivateTable(frame, SCHEMA), recipe, tmp_path)
+    return tmp_path / "release"
 
 
 def test_verify_prints_its_checks_and_leaves_with_their_verdict(release, capsys):
     verify_entry.main({"release": str(release)})
     assert "verified: epsilon=1, delta=1e-05" in capsys.readouterr().out
-    with open(release / "synthetic.parquet", "ab") as file:
-        file.write(b"one more row")
+    with open(release / "release.json", "ab") as file:
+        file.write(b" ")
     with pytest.raises(SystemExit) as left:
         verify_entry.main({"release": str(release)})
     assert left.value.code == 1
