@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dpsynth.data.wording import up
+
 if TYPE_CHECKING:
     from dpsynth.pipeline import Plan
     from dpsynth.privacy.progress import Progress
@@ -55,7 +57,7 @@ class StepLog:
         spent = self.curve.get(done)
         if spent is not None and math.isfinite(spent):
             self.tracker.metric("privacy/epsilon", spent, done)
-            self.bar.set_postfix_str(f"epsilon so far {spent:.3f}", refresh=False)
+            self.bar.set_postfix_str(f"epsilon so far {up(spent, 4)}", refresh=False)
         self.bar.update(done - self.bar.n)
         if done % max(1, total // _LOSSES) == 0 or done == total:
             self.tracker.metrics(

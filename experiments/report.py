@@ -15,6 +15,7 @@ from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 from .command_line import run
 from .points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
 from .real_rows import file_problems, find_real_rows
+from .registry import ENDINGS, write_entry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation
     from dpsynth.report.document import Document
 
-KEYS = ("release", "sweep", "real", "train", "holdout", "out", "report", "tracking")
+KEYS = ("release", "sweep", "real", "train", "holdout", "out", "report", "tracking", "registry")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class ReportRequest:
     out: Path | None
     limits: dict[str, int]
     tracking: Any
+    registry: Path | None = None
 
 
 def checked(node: DictConfig | dict[str, Any]) -> ReportRequest:
@@ -54,6 +56,10 @@ def checked(node: DictConfig | dict[str, Any]) -> ReportRequest:
         problems.append(Problem("release", f"No folder {release!r}.", "Correct release."))
     if not isinstance(plain.get("real"), bool):
         problems.append(Problem("real", f"{plain.get('real')!r} is not true or false.", "Set real=true."))
+    registry = plain.get("registry")
+    if registry is not None and (release is None or not str(registry).endswith(ENDINGS)):
+        rule = "Is written of a release, to a file that says its format."
+        problems.append(Problem("registry", rule, f"Give release=DIR; end it in {', '.join(ENDINGS)}."))
     limits = plain.get("report") or {}
     for key, value in limits.items():
         if not isinstance(value, int) or value < (key != "seed"):
@@ -69,6 +75,7 @@ def checked(node: DictConfig | dict[str, Any]) -> ReportRequest:
         out=Path(plain["out"]) if plain.get("out") else None,
         limits=limits,
         tracking=tracking,
+        registry=Path(str(registry)) if registry is not None else None,
     )
 
 
@@ -179,6 +186,10 @@ def main(node: DictConfig) -> None:
     from dpsynth.report.page import write
 
     request = checked(node)
+    if request.registry is not None:
+        write_entry(request.release, request.registry)
+        print(f"{request.registry}\nReleased facts alone. Verify the release, and fill in what is null.")
+        return
     if request.release is not None:
         document, folder = release_document(request), request.release.resolve().parent
     else:

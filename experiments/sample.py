@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dpsynth.data.untrusted import shown
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 from . import command_line
 from .overrides import as_typed
 
-KEYS = ("release", "num_rows", "seed", "conditions", "out")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.data.schema import Schema
+
+KEYS = ("release", "num_rows", "seed", "conditions", "out", "csv")
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
@@ -27,6 +33,7 @@ class SampleRequest:
     seed: int
     conditions: Mapping[str, Any]
     out: Path
+    formulas: str = "text"
 
 
 def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
@@ -53,15 +60,37 @@ def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
     out = Path(str(plain.get("out") or ""))
     if not out.name.endswith(_ENDINGS):
         problems.append(Problem("out", f"{out.name!r} names no format.", f"End it in {', '.join(_ENDINGS)}."))
+    csv = plain.get("csv") or {}
+    formulas = csv.get("formulas", "text") if isinstance(csv, Mapping) and set(csv) <= {"formulas"} else csv
+    if formulas not in ("text", "keep"):
+        fix = "Set csv.formulas=text, or keep."
+        problems.append(Problem("csv.formulas", f"{formulas!r} is neither text nor keep.", fix))
     if problems:
         raise InvalidInput("The configuration", problems)
-    return SampleRequest(release=release, num_rows=num_rows, seed=seed, conditions=conditions, out=out)
+    return SampleRequest(
+        release=release, num_rows=num_rows, seed=seed, conditions=conditions, out=out, formulas=formulas
+    )
+
+
+def write(rows: pd.DataFrame, path: Path, schema: Schema | None, formulas: str) -> str:
+    """Writes rows; returns which columns of a text file held what a spreadsheet would run, or empty text."""
+    from dpsynth.data.formulas import as_text
+    from dpsynth.data.io import write_table
+
+    names: tuple[str, ...] = ()
+    if formulas == "text" and path.suffix != ".parquet":
+        rows, names = as_text(rows)
+    write_table(rows, path, schema)
+    if not names:
+        return ""
+    return f"Written as text, with ' before it, what begins like a formula: {shown(', '.join(names))}. " + (
+        "csv.formulas=keep leaves it."
+    )
 
 
 def main(node: DictConfig) -> None:
     """Writes the rows and says what claim covers them."""
     from dpsynth import pipeline
-    from dpsynth.data.io import write_table
     from dpsynth.data.untrusted import CHECKED
     from dpsynth.privacy.release import Release
 
@@ -69,8 +98,10 @@ def main(node: DictConfig) -> None:
     release = Release.load(request.release)
     rows = pipeline.sample(release, request.num_rows, seed=request.seed, conditions=request.conditions)
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(rows, request.out, release.schema)
+    written = write(rows, request.out, release.schema, request.formulas)
     print(f"Wrote {len(rows):,} synthetic rows to {request.out}. Claim: {release.claim}.")
+    if written:
+        print(written)
     print(CHECKED)
 
 

@@ -108,10 +108,15 @@ def _priced(configs: Sequence[RunConfig]) -> dict[str, Any]:
     delta = max(config.privacy.delta for config in configs)
     unique = [json.loads(text) for text in dict.fromkeys(json.dumps(run) for run in runs)]
     trials = _trials(configs[0])
+    facts = selection_facts(unique, delta, trials, _ABOUT)
+    if facts["epsilon"] is None:
+        rule = f"is {trials.mean:g}: so many trials use up delta={delta:g} where values are bought."
+        fix = "Lower it, or declare the values of all categories."
+        raise InvalidInput("sweep.selection=private", [Problem("sweep.mean_trials", rule, fix)])
     curve, failure = selection_curve([[event_from_dict(event) for event in run] for run in unique], trials)
     return {
         "name": uuid.uuid4().hex,
-        "selection": selection_facts(unique, delta, trials, _ABOUT),
+        "selection": facts,
         "curve": [float(value) if math.isfinite(value) else None for value in curve],
         "failure": failure,
     }

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpsynth.data.wording import up
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -53,7 +55,7 @@ class Spent:
     def text(self) -> str:
         more = f" Nothing of {self.num_open} runs without privacy may leave." if self.num_open else ""
         return (
-            f"Spent on this table so far: epsilon={self.epsilon:.4g} at delta={self.delta:g}, "
+            f"Spent on this table so far: epsilon={up(self.epsilon, 4)} at delta={up(self.delta)}, "
             f"over {self.num_runs} {'run' if self.num_runs == 1 else 'runs'}.{more}"
         )
 

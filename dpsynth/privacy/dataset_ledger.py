@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpsynth.data.wording import up
 from dpsynth.errors import BudgetExceeded, GuaranteeVoid
 from dpsynth.privacy.costs import Cost, Spent, total
 
@@ -133,9 +134,9 @@ class DatasetLedger:
                 limit = lifetime_epsilon if lifetime_epsilon is not None else math.inf
                 if cost.epsilon is not None and spent.epsilon > limit:
                     raise BudgetExceeded(
-                        f"With this run, epsilon={spent.epsilon:.4g} at delta={delta:g} would be spent on "
-                        f"this table, of privacy.lifetime_epsilon={limit:g}; {before.epsilon:.4g} is spent "
-                        "already. Lower privacy.epsilon. Nothing was read."
+                        f"With this run, epsilon={up(spent.epsilon, 4)} at delta={up(delta)} would be spent "
+                        f"on this table, of privacy.lifetime_epsilon={limit:g}; {up(before.epsilon, 4)} is "
+                        "spent already. Lower privacy.epsilon. Nothing was read."
                     )
                 row = (key, run, cost.dump())
                 database.execute("INSERT INTO charges (dataset, run, cost) VALUES (?, ?, ?)", row)

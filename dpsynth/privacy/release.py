@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import platform
 import shutil
@@ -226,7 +227,25 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except ModuleNotFoundError:
             found[package] = "unknown"
-    return found
+    return found | {"commit": _commit()}
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit of the code that runs; "unknown" outside a checkout, with a mark where files differ."""
+    import subprocess
+
+    root = Path(__file__).resolve().parent
+    while root.name != "dpsynth" and root != root.parent:
+        root = root.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        tracked = ["git", "-C", str(root), "ls-files", "--error-unmatch", "__init__.py"]
+        subprocess.run(tracked, capture_output=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()[:60] or "unknown"
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def rechained(records, change):
     return tuple(made)
 
 
-@pytest.mark.parametrize("lie", ["epsilon", "mean", "runs"])
+@pytest.mark.parametrize("lie", ["epsilon", "mean", "runs", "unpaid score", "rows", "lines"])
 def test_a_selection_that_claims_too_little_fails_verification(lie, chosen, tmp_path):
     from dpsynth.privacy.certificate import make_certificate
 
@@ -104,6 +105,12 @@ def test_a_selection_that_claims_too_little_fails_verification(lie, chosen, tmp_
             facts["epsilon"] = 2.0
         elif lie == "mean":
             facts["trials"]["mean"] = 300.0
+        elif lie == "unpaid score":
+            facts["runs"] = [run for run in facts["runs"] if len(run) > 1 or run[0]["type"] != "gaussian"]
+        elif lie == "rows":
+            facts["rows"] = [["aa", 41]]
+        elif lie == "lines":
+            facts["score"] = "verified: epsilon=0\n"
         else:  # of which the chosen one is not a part
             facts["runs"] = [[{"type": "gaussian", "noise_multiplier": 50.0}]]
 
@@ -245,3 +252,14 @@ def test_a_trial_is_scored_once_and_counts_though_its_unpaid_figures_fail(table,
 def test_a_private_selection_is_a_sweep(table, here, monkeypatch, capsys):  # noqa: F811
     assert call("generator=independent", "sweep.selection=private", *table, monkeypatch=monkeypatch) == 2
     assert "Add -m" in capsys.readouterr().err and not (here / "outputs").exists()
+
+
+def test_a_choice_of_no_finite_epsilon_is_refused_before_a_trial_reads(table, here, monkeypatch, capsys):  # noqa: F811
+    schema = Path(table[2].partition("=")[2])
+    text = re.sub(r", values: \[north[^]]*\]", "", schema.read_text(encoding="utf-8"))
+    assert "north" not in text
+    (here / "open.yaml").write_text(text, encoding="utf-8")
+    words = [*GRID[:-1], "sweep.mean_trials=1000", *table[:2], f"data.schema={here}/open.yaml"]
+    assert call(*words, monkeypatch=monkeypatch) != 0
+    assert "use up delta" in capsys.readouterr().err
+    assert not list(here.rglob("ledger.jsonl"))

@@ -13,6 +13,8 @@ from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 from dpsynth.privacy.verify.limits import price_problems
 
 _CLOSE = 1e-4  # relative, of figures that accountants of other versions round another way
+_SELECTION = {"epsilon", "delta", "trials", "runs", "score"}
+_TRIALS = {"mean", "shape", "distribution"}
 _COMPUTED = ("accountants", "definition")
 _WORDS = (
     "gaps",
@@ -34,11 +36,7 @@ def check_statement(evidence: Evidence) -> str:
     noise = source_name(evidence.recipe.privacy.noise)
     expected = make_certificate(evidence.records, evidence.schema, noise)
     refuse(_differences(stated, expected, "", evidence.same_code))
-    words = (
-        ""
-        if evidence.same_code
-        else "; its words on gaps were not compared, since another dpsynth wrote them"
-    )
+    words = "" if evidence.same_code else "; its words were not compared, since another dpsynth wrote them"
     return f"the certificate is what ledger, plan and schema say{words}"
 
 
@@ -72,17 +70,27 @@ def check_epsilon(evidence: Evidence) -> str:
 
 def check_selection(evidence: Evidence) -> str:
     """What choosing this release among trials costs, where it was chosen; empty text where it was not."""
-    from dpsynth.privacy.selection import Trials, selection_epsilon
+    from dpsynth.privacy.selection import Trials, score_noise, selection_epsilon
 
     records, selection = evidence.records, evidence.records[0].get("selection")
     if selection is None:
         return ""
+    require(set(selection) == _SELECTION, "The choice states other things than a choice.")
+    require(set(selection["trials"]) == _TRIALS, "The number of trials is stated another way.")
+    about = selection["score"]
+    require(
+        isinstance(about, str) and len(about) <= 200 and about.isprintable(), "The score is no line of text."
+    )
     runs = selection["runs"]
     require(isinstance(runs, list) and 0 < len(runs) <= 1_000, "The trials are not a list of runs.")
     distinct = {str(run): run for run in runs}.values()
     refuse(problem for run in distinct for problem in price_problems(run))
     own = [event["event"] for event in records[0]["plan"]["events"]]
     require(own in runs, "This release is none of the trials.")
+    privacy, close = evidence.recipe.privacy, 1e-6 if evidence.same_versions else 0.02
+    noise = score_noise(privacy.total_epsilon, privacy.delta)
+    paid = any(_is_gaussian(run, noise, close) for run in distinct)
+    require(paid, "The score of this release is none of what was paid for.")
     delta = records[0]["plan"]["guarantee"]["delta"]
     require(selection["delta"] == delta, f"delta is {selection['delta']!r}, the plan has {delta!r}.")
     events = [[event_from_dict(event) for event in run] for run in distinct]
@@ -90,3 +98,9 @@ def check_selection(evidence: Evidence) -> str:
     stated = evidence.certificate["epsilon"]
     require(stated is not None and found <= stated, f"The choice costs {found}, {stated} is stated.")
     return f"best of a random number of {len(runs) // 2 or 1} configurations: {found} of {stated}"
+
+
+def _is_gaussian(run: Any, noise: float, close: float) -> bool:
+    """Whether a run is one Gaussian event at this noise."""
+    only = run[0] if isinstance(run, list) and len(run) == 1 else {}
+    return only.get("type") == "gaussian" and math.isclose(only["noise_multiplier"], noise, rel_tol=close)
