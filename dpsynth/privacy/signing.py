@@ -33,7 +33,7 @@ _MAKE = "Make a pair of keys with `python -m experiments.verify make_key=FILE`."
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseConfig:
-    """How a release is given away; keys of conf/release/*.yaml.
+    """How a release is given away; the keys of `release` in conf/train.yaml.
 
     Args:
       purpose, rationale: what it is for, and why with this budget; free text, certified.

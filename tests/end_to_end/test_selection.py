@@ -170,6 +170,7 @@ def test_nothing_tells_how_many_trials_there_were_or_which_was_chosen(chosen, ta
 def test_the_winners_number_does_not_show_in_what_stands_beside_its_release(chosen, tmp_path, monkeypatch):
     """Of trials with equal settings whichever wins leaves the same: its number bounds how many there are."""
     here, _ = chosen  # noqa: F811
+    monkeypatch.chdir(here)  # where the key of its configuration lies
     (honest,) = here.glob("outputs/*/*/selected/release")
 
     def beside(winner: int, folder: Path) -> dict[str, bytes]:

@@ -37,3 +37,15 @@ def test_what_was_spent_is_said_rounded_up():
 
     said = Spent(epsilon=1.00001, delta=1e-5, num_runs=2, num_open=0).text()
     assert "epsilon=1.001 at delta=1e-05" in said
+
+
+@pytest.mark.parametrize("name", ["verify", "sample", "report", "audit", "evaluate"])
+def test_release_names_a_folder_on_every_command(name):
+    """A group of that name in conf/ would take the word away from them."""
+    from hydra import compose, initialize_config_dir
+
+    from dpsynth.places import CONF
+
+    assert not (CONF / "release").exists()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose(name, overrides=["release=/some/where"]).release == "/some/where"
