@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Iterable
@@ -61,6 +62,16 @@ def _needed(tree: ast.Module, name: str) -> tuple[list[ast.stmt], list[tuple[str
     return keep[::-1], borrowed
 
 
+def _origin(module: str, name: str) -> str:
+    """Returns the file of a module; of a folder the one that defines `name`."""
+    origin = Path(importlib.util.find_spec(module).origin)
+    if origin.name == "__init__.py":
+        for file in sorted(origin.parent.glob("*.py")):
+            if re.search(rf"^class {name}\b", file.read_text(encoding="utf-8"), re.MULTILINE):
+                return str(file)
+    return str(origin)
+
+
 @functools.cache
 def alone(module: str, name: str) -> Any:
     """Returns the class or function `name` of `module` without running the rest of that module.
@@ -70,7 +81,7 @@ def alone(module: str, name: str) -> Any:
     """
     if module in sys.modules:
         return getattr(sys.modules[module], name)
-    origin = importlib.util.find_spec(module).origin
+    origin = _origin(module, name)
     statements, borrowed = _needed(ast.parse(Path(origin).read_text(encoding="utf-8")), name)
     home = types.ModuleType(f"{__name__}.alone.{module}.{name}")
     sys.modules[home.__name__] = home  # where dataclasses and pydantic look annotations up
@@ -83,7 +94,7 @@ def alone(module: str, name: str) -> Any:
 @functools.cache
 def stated(module: str, owner: str, name: str) -> str:
     """Returns the text of what class `owner` of `module` assigns to `name`, without importing the module."""
-    origin = importlib.util.find_spec(module).origin
+    origin = _origin(module, owner)
     for statement in ast.parse(Path(origin).read_text(encoding="utf-8")).body:
         if isinstance(statement, ast.ClassDef) and statement.name == owner:
             for part in statement.body:

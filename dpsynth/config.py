@@ -29,11 +29,11 @@ SUBJECT = "The configuration"
 
 # Which dataclass describes which group; these modules are light. A generator's `Config` is found by its name.
 SECTIONS = {
-    "data": ("dpsynth.data.datasets", "DataConfig"),
+    "data": ("dpsynth.data.tables.datasets", "DataConfig"),
     "privacy": ("dpsynth.privacy.configs", "PrivacyConfig"),
     "training": ("dpsynth.privacy.configs", "TrainingConfig"),
     "sweep": ("dpsynth.privacy.configs", "SweepConfig"),
-    "release": ("dpsynth.privacy.signing", "ReleaseConfig"),
+    "release": ("dpsynth.privacy.release.signing", "ReleaseConfig"),
     "evaluation": ("dpsynth.evaluation.types", "EvaluationConfig"),
     "audit": ("dpsynth.audit.configs", "SmokeConfig"),
     "tracking": ("dpsynth.tracking", "TrackingConfig"),
@@ -258,7 +258,7 @@ def _generator(node: Any, problems: list[Problem], light: bool) -> tuple[str, An
 
 @functools.cache
 def _schema_problems(data: Any) -> tuple[Problem, ...]:
-    from dpsynth.data.datasets import load_schema
+    from dpsynth.data.tables.datasets import load_schema
 
     try:
         load_schema(data)
@@ -276,10 +276,15 @@ def _check_schema(data: Any, problems: list[Problem]) -> None:
 @functools.cache
 def _fit_problems(name: str, data: Any) -> tuple[Problem, ...]:
     """Lists why a method does not fit what is declared about the table."""
-    from dpsynth.data.datasets import load_schema
+    from dpsynth.data.tables.datasets import load_schema
     from dpsynth.methods import fit_problems
 
     return fit_problems(name, load_schema(data), generator_names())
+
+
+def plain_data(node: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what Hydra composed as plain nested data."""
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
 
 
 def parse_group(key: str, node: Any, problems: list[Problem]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dpsynth.alone import stated
-from dpsynth.data.unit_encoder import Encoder, OfRows, OfSequences
+from dpsynth.data.units.encoder import Encoder, OfRows, OfSequences
 
 if TYPE_CHECKING:
     from dpsynth.data.schema import Schema

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.data.questions import refined_questions
+from dpsynth.data.bought.questions import refined_questions
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable
-from dpsynth.data.units import units_of
+from dpsynth.data.tables.table import PrivateTable
+from dpsynth.data.units.units import units_of
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.planning import plan, request, try_questions
-from dpsynth.privacy.lifetime import OWN, Account, Uncharged
-from dpsynth.privacy.plan import Plan
-from dpsynth.privacy.run_folder import RunFolder, facts_of
+from dpsynth.privacy.many_runs.lifetime import OWN, Account, Uncharged
+from dpsynth.privacy.plan.plan import Plan
+from dpsynth.privacy.release.run_folder import RunFolder, facts_of
 from dpsynth.recipe import Recipe, settings_of
 
 __all__ = ["Plan", "Recipe", "Run", "plan", "rebuild", "request", "run", "sample"]
@@ -28,12 +28,12 @@ __all__ = ["Plan", "Recipe", "Run", "plan", "rebuild", "request", "run", "sample
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.privacy.costs import Spent
-    from dpsynth.privacy.ladder import Extract
-    from dpsynth.privacy.ledger import Ledger
-    from dpsynth.privacy.noise import Entropy
-    from dpsynth.privacy.progress import Progress, TrainingLog
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.ledger.ledger import Ledger
+    from dpsynth.privacy.many_runs.costs import Spent
+    from dpsynth.privacy.many_runs.ladder import Extract
+    from dpsynth.privacy.noise.entropy import Entropy
+    from dpsynth.privacy.release.release import Release
+    from dpsynth.privacy.training.progress import Progress, TrainingLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +90,12 @@ def run(
       BudgetExceeded: the ledger, or the lifetime budget, refused; nothing more was read.
       GuaranteeVoid: the folder holds another run, or something paid for was changed or lost.
     """
-    from dpsynth.privacy.fit import fit
-    from dpsynth.privacy.lifetime import charge_lifetime
-    from dpsynth.privacy.memory import cpu_threads
-    from dpsynth.privacy.noise import make_entropy
-    from dpsynth.privacy.progress import Clock
-    from dpsynth.privacy.signing import read_private_key
+    from dpsynth.privacy.many_runs.lifetime import charge_lifetime
+    from dpsynth.privacy.noise.entropy import make_entropy
+    from dpsynth.privacy.release.signing import read_private_key
+    from dpsynth.privacy.training.fit import fit
+    from dpsynth.privacy.training.memory import cpu_threads
+    from dpsynth.privacy.training.progress import Clock
 
     clock, folder = Clock(), Path(folder)
     key = None if sign_key is None else read_private_key(sign_key)
@@ -177,7 +177,7 @@ def _measure(
 ) -> Statistics:
     """Buys what is known about columns one by one."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.measure import measure
+    from dpsynth.privacy.measuring.measure import measure
 
     max_cells = load_generator(recipe.generator).Generator.encoder_type.max_cells
     return measure(table, priced, ledger, entropy, answers=folder / "answers.json", max_cells=max_cells)
@@ -185,7 +185,7 @@ def _measure(
 
 def _ledger(path: Path, priced: Plan, recipe: Recipe) -> Ledger:
     """Opens a new ledger, or the one of the interrupted run in this folder."""
-    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.privacy.ledger.ledger import Ledger
 
     if path.exists():
         return Ledger.resume(path, priced)
@@ -203,7 +203,7 @@ def _build(
 ) -> tuple[Any, Statistics]:
     """Makes the generator, after buying the joint histograms that it asks for."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.joints import adaptive_histograms, joint_histograms
+    from dpsynth.privacy.measuring.joint_histograms import adaptive_histograms, joint_histograms
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
     encoder = method.encoder(recipe.settings, table.schema, statistics, private=private)
@@ -223,7 +223,7 @@ def _build(
 
 def _rungs(generator, recipe, statistics, priced, ledger, entropy, folder) -> tuple[Release, ...]:
     """Makes the lower releases of a ladder from the states that training kept; changes the generator."""
-    from dpsynth.privacy.ladder import climb
+    from dpsynth.privacy.many_runs.ladder import climb
 
     def make(part: Extract) -> Release:
         generator.fit_release()
@@ -238,7 +238,7 @@ def _rungs(generator, recipe, statistics, priced, ledger, entropy, folder) -> tu
 
 def _public_rows(schema: Schema, recipe: Recipe) -> pd.DataFrame | None:
     """Reads and checks the public table for validation, before anything is charged."""
-    from dpsynth.data.io import read_table
+    from dpsynth.data.tables.io import read_table
 
     path = recipe.training.public_validation
     return None if path is None else units_of(schema).capped(read_table(path, schema))
@@ -248,8 +248,8 @@ def _generate(
     generator: Any, num_rows: int | None, *, seed: int, conditions: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:
     """Samples units and presents them as the input was: columns, order, dtypes, with fresh keys."""
-    from dpsynth.data.conditions import coerced
-    from dpsynth.data.dtypes import restore_frame, surrogate_keys
+    from dpsynth.data.rows.conditions import coerced
+    from dpsynth.data.schema.dtypes import restore_frame, surrogate_keys
 
     schema, statistics = generator.encoder.schema, generator.encoder.statistics
     num = num_samples(schema, statistics) if num_rows is None else num_rows
@@ -263,7 +263,7 @@ def _generate(
 
 
 def _release(generator, recipe, statistics, synthetic, ledger, entropy) -> Release:
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
     return Release.make(
         schema=generator.encoder.schema,
@@ -282,7 +282,7 @@ def _release(generator, recipe, statistics, synthetic, ledger, entropy) -> Relea
 
 def _sign(folder: Path, priced: Plan, key: Any) -> None:
     """Signs what a run released; a folder that was finished without its signatures gets them now."""
-    from dpsynth.privacy.signing import sign
+    from dpsynth.privacy.release.signing import sign
 
     if key is not None:
         for place in (folder / "release", *(rung.place(folder) for rung in priced.rungs[:-1])):

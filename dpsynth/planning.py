@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy.plan import Plan, Request, make_plan
+from dpsynth.privacy.plan.make_plan import make_plan
+from dpsynth.privacy.plan.plan import Plan, Request
 from dpsynth.recipe import Recipe
 
 
@@ -70,7 +71,7 @@ def _private_network(method: Any, schema: Schema, recipe: Recipe) -> dict[str, A
 def try_questions(schema: Schema, recipe: Recipe) -> None:
     """Tries the method's questions on made-up units, before anything is charged."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.extremes import check_questions
+    from dpsynth.privacy.measuring.extremes import check_questions
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped
     if questions := method.questions(recipe.settings, schema, private=private):

@@ -15,7 +15,7 @@ from dpsynth.errors import InvalidInput, Problem
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
 MOST_ROWS = 1_000_000  # per request, and of all requests of a call: a typing error must not fill the memory
 MOST_REQUESTS = 1_000  # per call
@@ -128,6 +128,6 @@ def _is_whole(value: Any) -> bool:
 
 def load(path: str) -> ServedRelease:
     """Loads a release, its files' hashes checked."""
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
     return ServedRelease(Release.load(path))

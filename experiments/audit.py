@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
+from dpsynth.study.audit import scores
+from dpsynth.study.audit.material import Material, again, gather, targets
+from dpsynth.study.audit.request import AuditRequest, checked, settings
+from dpsynth.study.run_audit import VERDICT
 
-from . import audit_scores
-from .audit_material import Material, again, gather, targets
-from .audit_request import AuditRequest, checked, settings
 from .command_line import run
-from .run_audit import VERDICT
 
 if TYPE_CHECKING:
     from dpsynth.audit.types import AuditResult
@@ -45,7 +45,7 @@ def run_one(kind: str, config: Any, request: AuditRequest, material: Material) -
             raise InvalidInput("the white-box audit", [Problem("release", rule, "Choose audit=release.")])
         return audit_whitebox(material.plan, delta=material.claim.delta, config=config)
     if kind == "multirun":
-        from .audit_game import play
+        from dpsynth.study.audit.game import play
 
         return play(material.recipe, material.claim, config)
     from dpsynth.audit.release import audit_release
@@ -128,7 +128,7 @@ _COMBINED = {
 def job(node: DictConfig) -> int:
     """Audits, writes `audit.json` and `audit.html`, prints the verdicts; returns the exit code."""
     from dpsynth import tracking
-    from dpsynth.data.untrusted import CHECKED
+    from dpsynth.data.tables.untrusted import CHECKED
 
     request = checked(node)
     with tracking.track(request.tracking, f"audit={request.kind} {request.release}") as tracker:
@@ -146,7 +146,7 @@ def job(node: DictConfig) -> int:
     files = {kind: v["scores"] for kind, v in asked.items() if v.get("scores")}
     for result in results:
         print(f"{result.kind}: {result.verdict.value}. {result.reason}")
-    for path in audit_scores.write(results, files):
+    for path in scores.write(results, files):
         print(f"Internal, for you alone: single scores in {path}")
     print(f"Internal: {request.folder / 'audit.json'} and audit.html")
     if not request.foreign:

@@ -57,9 +57,8 @@ def checked(node: DictConfig | dict[str, Any]) -> Request:
 
 def main(node: DictConfig) -> None:
     """Prints the table as it grows, and records it."""
+    from dpsynth.study.points import aligned
     from dpsynth.tracking import track
-
-    from .points import aligned
 
     request = checked(node)
     seen = "internal" if request.suite.name == "utility" else "public"

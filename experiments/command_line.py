@@ -96,7 +96,7 @@ def check_run(node: DictConfig) -> RunConfig:
     """Checks the configuration of one training run without importing what it will need."""
     config = parse(node, light=True)
     if config.release.sign_key is not None:
-        from dpsynth.privacy.signing import read_private_key
+        from dpsynth.privacy.release.signing import read_private_key
 
         read_private_key(config.release.sign_key)
     return config

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.study.real_rows import file_problems, find_real_rows
 
 from .command_line import run
-from .real_rows import file_problems, find_real_rows
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.types import Evaluation
@@ -63,8 +63,8 @@ def checked(node: DictConfig | dict[str, Any]) -> EvaluateRequest:
 
 def evaluation_of(request: EvaluateRequest) -> Evaluation:
     """Reads the tables and compares them."""
-    from dpsynth.data.io import read_table
     from dpsynth.data.schema import Schema
+    from dpsynth.data.tables.io import read_table
     from dpsynth.evaluation.metrics import evaluate
     from dpsynth.report.release_files import read_release
 
@@ -88,8 +88,7 @@ def evaluation_of(request: EvaluateRequest) -> Evaluation:
 def main(node: DictConfig) -> None:
     """Prints the figures and keeps them as JSON."""
     from dpsynth.report import names
-
-    from .points import aligned
+    from dpsynth.study.points import aligned
 
     request = checked(node)
     found = evaluation_of(request)

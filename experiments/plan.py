@@ -12,10 +12,10 @@ from . import command_line
 def text_of(config: RunConfig) -> str:
     """Returns the plan of a run: what it buys, how noisy, how long, and what looks unwise."""
     from dpsynth import pipeline
-    from dpsynth.data.datasets import load_schema
-    from dpsynth.privacy.pricing import describe_plan
-
-    from .train import label_of, recipe_of
+    from dpsynth.data.tables.datasets import load_schema
+    from dpsynth.privacy.plan.pricing import describe_plan
+    from dpsynth.study.labels import label_of
+    from dpsynth.study.recipe import recipe_of
 
     schema = load_schema(config.data)
     plan = pipeline.plan(schema, recipe_of(config))

@@ -12,7 +12,7 @@ class PrivateSweeper(BasicSweeper):
     """Hydra's own sweeper over trials that are drawn from the grid, not over the grid itself."""
 
     def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:
-        from .selection import draw_trials
+        from dpsynth.study.selection import draw_trials
 
         (grid,) = BasicSweeper.split_arguments(overrides, None)
 

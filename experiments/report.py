@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
+from dpsynth.study.points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
+from dpsynth.study.real_rows import file_problems, find_real_rows
 
 from .command_line import run
-from .points import EVIDENCE, FINISHED, RESULT, Point, collect, evidence, near, table
-from .real_rows import file_problems, find_real_rows
 from .registry import ENDINGS, write_entry
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def _row(point: Point) -> dict[str, Any]:
 
 def _costs(folder: Path) -> dict[str, str]:
     """What publishing costs, by statement."""
-    from dpsynth.privacy.composition import sweep_cost
-    from dpsynth.privacy.run_folder import ledgers_in
+    from dpsynth.privacy.many_runs.sweep_cost import sweep_cost
+    from dpsynth.privacy.release.run_folder import ledgers_in
 
     text = sweep_cost(ledgers_in(folder)).text()
     parts = [line.rpartition(": ") for line in text.splitlines()]
@@ -182,7 +182,7 @@ def _costs(folder: Path) -> dict[str, str]:
 
 def main(node: DictConfig) -> None:
     """Writes both files and says where they are."""
-    from dpsynth.data.untrusted import CHECKED
+    from dpsynth.data.tables.untrusted import CHECKED
     from dpsynth.report.page import write
 
     request = checked(node)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dpsynth.data.untrusted import shown
+from dpsynth.data.tables.untrusted import shown
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 from . import command_line
@@ -38,7 +38,7 @@ class SampleRequest:
 
 def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
     """Checks the composed configuration before anything is loaded; one `InvalidInput` with every problem."""
-    from dpsynth.data.conditions import read_conditions
+    from dpsynth.data.rows.conditions import read_conditions
 
     plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     problems = [Problem(key, "Is not a known key.", nearest(key, KEYS)) for key in plain if key not in KEYS]
@@ -74,8 +74,8 @@ def checked(node: DictConfig | dict[str, Any]) -> SampleRequest:
 
 def write(rows: pd.DataFrame, path: Path, schema: Schema | None, formulas: str) -> str:
     """Writes rows; returns which columns of a text file held what a spreadsheet would run, or empty text."""
-    from dpsynth.data.formulas import as_text
-    from dpsynth.data.io import write_table
+    from dpsynth.data.tables.formulas import as_text
+    from dpsynth.data.tables.io import write_table
 
     names: tuple[str, ...] = ()
     if formulas == "text" and path.suffix != ".parquet":
@@ -91,8 +91,8 @@ def write(rows: pd.DataFrame, path: Path, schema: Schema | None, formulas: str) 
 def main(node: DictConfig) -> None:
     """Writes the rows and says what claim covers them."""
     from dpsynth import pipeline
-    from dpsynth.data.untrusted import CHECKED
-    from dpsynth.privacy.release import Release
+    from dpsynth.data.tables.untrusted import CHECKED
+    from dpsynth.privacy.release.release import Release
 
     request = checked(node)
     release = Release.load(request.release)

@@ -68,10 +68,10 @@ def checked(node: DictConfig | dict[str, Any]) -> SchemaRequest:
 
 def text_of(request: SchemaRequest) -> str:
     """Returns what is asked for: a commented schema file, or SDV metadata."""
-    from dpsynth.data.draft import draft_yaml
-    from dpsynth.data.io import read_draft
     from dpsynth.data.schema import Schema
-    from dpsynth.data.sdv import merge_dtypes, read_sdv, to_sdv
+    from dpsynth.data.schema.draft import draft_yaml
+    from dpsynth.data.schema.sdv import merge_dtypes, read_sdv, to_sdv
+    from dpsynth.data.tables.io import read_draft
 
     asked = request.path is not None and not request.schema
     drafted = Schema(columns=read_draft(request.path)) if asked else None

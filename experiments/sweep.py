@@ -17,11 +17,7 @@ from dpsynth import tracking
 from dpsynth.config import SUBJECT, RunConfig
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, described, trace
 from dpsynth.files import write_whole
-
-from .command_line import JobFailed
-from .notes import NOTE, sweep_note
-from .overrides import CommandLine
-from .points import (
+from dpsynth.study.points import (
     EVIDENCE,
     FINISHED,
     INTERNAL,
@@ -36,8 +32,12 @@ from .points import (
     summary_text,
     table,
 )
-from .resume import MARK, found, mark_of, refuse_unknown, resumable
-from .run_audit import sentence
+from dpsynth.study.resume import MARK, found, mark_of, refuse_unknown, resumable
+from dpsynth.study.run_audit import sentence
+from dpsynth.study.sweep_notes import NOTE, sweep_note
+
+from .command_line import JobFailed
+from .overrides import CommandLine
 
 SEARCHED = (
     "A search chose these settings after looking at figures of earlier ones on private rows, which nothing "
@@ -133,8 +133,8 @@ def _cost(folder: Path, tracker: tracking.Tracker, searched: bool) -> str:
     if searched:
         tracker.text(SEARCHED, "cost.txt")
         return SEARCHED
-    from dpsynth.privacy.composition import sweep_cost
-    from dpsynth.privacy.run_folder import ledgers_in
+    from dpsynth.privacy.many_runs.sweep_cost import sweep_cost
+    from dpsynth.privacy.release.run_folder import ledgers_in
 
     cost = sweep_cost(ledgers_in(folder))
     stated = {"one": cost.one, "all": cost.all, "best": cost.best}
@@ -236,7 +236,7 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
     """Releases the best trial, and records it with the sweep; figures of trials stay in their folder."""
-    from .selection import SELECTED, conclude
+    from dpsynth.study.selection import SELECTED, conclude
 
     release, said = conclude(folder, points)
     if release is not None:

@@ -17,64 +17,26 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dpsynth.config import RunConfig, parse
-from dpsynth.data.wording import up
 from dpsynth.errors import described
+from dpsynth.study.canary_coins import flip
+from dpsynth.study.labels import claim_of, label_of, method_of, name_of
+from dpsynth.study.lifetime import account_of
+from dpsynth.study.points import FAILED, FINISHED, Point
+from dpsynth.study.recipe import recipe_of
+from dpsynth.study.run_audit import audit_run, refuse_violation
+from dpsynth.study.rungs import rung_points
 
 from . import command_line, sweep
-from .coins import flip
-from .ladder import rung_points
-from .lifetime import account_of
-from .points import FAILED, FINISHED, Point
-from .run_audit import audit_run, refuse_violation
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.tables.table import PrivateTable
     from dpsynth.evaluation.types import Evaluation
-    from dpsynth.pipeline import Plan, Recipe, Run
-    from dpsynth.privacy.lifetime import Account
-    from dpsynth.privacy.release import Release
+    from dpsynth.pipeline import Plan, Run
+    from dpsynth.privacy.many_runs.lifetime import Account
+    from dpsynth.privacy.release.release import Release
     from dpsynth.tracking import Tracker
-
-
-def recipe_of(config: RunConfig) -> Recipe:
-    """Returns the part of the configuration that the pipeline needs."""
-    from dpsynth.pipeline import Recipe
-
-    return Recipe(
-        generator=config.generator_name,
-        settings=config.generator,
-        privacy=config.privacy,
-        training=config.training,
-        seed=config.seed,
-        num_rows=config.num_rows,
-        chosen=config.sweep.chosen,
-        purpose=config.release.purpose,
-        rationale=config.release.rationale,
-    )
-
-
-def label_of(config: RunConfig) -> str:
-    """Names a run for people."""
-    return f"{_method_of(config)} {claim_of(config)} seed={config.seed}"
-
-
-def name_of(config: RunConfig) -> str:
-    """Names a run where there is little room: in the columns of MLflow."""
-    privacy = config.privacy
-    budget = f"ε={up(privacy.total_epsilon)}" if privacy.private else "no DP"
-    return f"{config.generator_name} {budget} s{config.seed}"
-
-
-def claim_of(config: RunConfig) -> str:
-    """Returns what is declared, before any plan exists."""
-    privacy = config.privacy
-    return (
-        f"epsilon={up(privacy.total_epsilon)}, delta={up(privacy.delta)}"
-        if privacy.private
-        else "NON-PRIVATE"
-    )
 
 
 def utility_of(evaluation: Evaluation) -> float:
@@ -135,8 +97,7 @@ def _fit(
 ) -> Run:
     """Runs the pipeline on the training rows under a progress bar."""
     from dpsynth import pipeline
-
-    from .progress import shown
+    from dpsynth.study.progress import shown
 
     how = {"alone": not sweep.runs_beside_others(), "quiet": config.sweep.trial is not None}
     with shown(label_of(config), tracker, plan, **how) as on_step:
@@ -154,12 +115,11 @@ def _fit(
 def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     """Does one job; the result is also in the folder and in the tracker."""
     from dpsynth import pipeline
-    from dpsynth.data.datasets import load, load_schema
-    from dpsynth.data.table import PrivateTable
-    from dpsynth.data.units import units_of
+    from dpsynth.data.tables.datasets import load, load_schema
+    from dpsynth.data.tables.table import PrivateTable
+    from dpsynth.data.units.units import units_of
     from dpsynth.evaluation.metrics import evaluate
-
-    from .holdout import set_aside
+    from dpsynth.study.holdout import set_aside
 
     text = plain_yaml(config)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -226,7 +186,7 @@ def _score(config: RunConfig, run: Run, holdout: PrivateTable, folder: Path) -> 
     """Returns the noisy score of a trial of a private selection; None for other runs."""
     if config.sweep.trial is None:
         return None
-    from .selection import score_once
+    from dpsynth.study.selection import score_once
 
     def rows() -> pd.DataFrame:
         return holdout.reveal("noisy score of a trial, paid for by the selection")
@@ -251,25 +211,18 @@ def _who(config: RunConfig) -> dict[str, Any]:
     total = config.privacy.total_epsilon
     return {
         "digest": config.digest,
-        "generator": _method_of(config),
+        "generator": method_of(config),
         "epsilon": total if math.isfinite(total) else None,
         "seed": config.seed,
         "settings": config.flat(),
     }
 
 
-def _method_of(config: RunConfig) -> str:
-    """Names the line of a frontier that a run belongs to; parts of privacy alone are lines of their own."""
-    alone = {"clipping": "clipping alone", "encoding": "bought statistics alone"}.get(config.privacy.name)
-    return f"{config.generator_name}, {alone}" if alone else config.generator_name
-
-
 def job(node: DictConfig) -> float:
     """Runs one point, unless the sweep that is resumed has it; returns its utility for a sweeper."""
     from dpsynth import tracking
     from dpsynth.evaluation.types import Evaluation
-
-    from .selection import kept_score
+    from dpsynth.study.selection import kept_score
 
     config = parse(node)
     trial = config.sweep.trial is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dpsynth.data.untrusted import MOST_CELLS
+from dpsynth.data.tables.untrusted import MOST_CELLS
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 from . import command_line
@@ -63,7 +63,7 @@ def checked(node: DictConfig | Mapping[str, Any]) -> VerifyRequest:
 
 def _fingerprint(plain: Mapping[str, Any], problems: list[Problem]) -> str | None:
     """The fingerprint that is asked for, given itself or by its key."""
-    from dpsynth.privacy.signing import read_fingerprint
+    from dpsynth.privacy.release.signing import read_fingerprint
 
     key, text = plain.get("key"), plain.get("fingerprint")
     if key is not None and text is not None:
@@ -84,7 +84,7 @@ def _fingerprint(plain: Mapping[str, Any], problems: list[Problem]) -> str | Non
 
 def main(node: DictConfig) -> None:
     """Prints the checks of one release, and leaves with 1 if any failed; or makes a pair of keys."""
-    from dpsynth.privacy.signing import make_key
+    from dpsynth.privacy.release.signing import make_key
     from dpsynth.privacy.verify import verify
 
     request = checked(node)

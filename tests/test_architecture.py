@@ -92,6 +92,75 @@ ALLOWED = {
         "dpsynth.data",
         "dpsynth.evaluation",
     },
+    "dpsynth.study": {
+        "dpsynth",
+        "dpsynth.audit",
+        "dpsynth.config",
+        "dpsynth.data",
+        "dpsynth.errors",
+        "dpsynth.evaluation",
+        "dpsynth.files",
+        "dpsynth.generators",
+        "dpsynth.methods",
+        "dpsynth.pipeline",
+        "dpsynth.places",
+        "dpsynth.planning",
+        "dpsynth.privacy",
+        "dpsynth.privacy.verify",
+        "dpsynth.recipe",
+        "dpsynth.report",
+        "dpsynth.tracking",
+    },
+    "dpsynth.study.audit": {
+        "dpsynth",
+        "dpsynth.audit",
+        "dpsynth.config",
+        "dpsynth.data",
+        "dpsynth.errors",
+        "dpsynth.evaluation",
+        "dpsynth.files",
+        "dpsynth.generators",
+        "dpsynth.methods",
+        "dpsynth.pipeline",
+        "dpsynth.places",
+        "dpsynth.planning",
+        "dpsynth.privacy",
+        "dpsynth.privacy.verify",
+        "dpsynth.recipe",
+        "dpsynth.report",
+        "dpsynth.tracking",
+        "dpsynth.study",
+    },
+}
+# Inside a package, a room may import itself and these; arrows run one way. "*" stands for every other room.
+ROOMS = {
+    "dpsynth.data": {
+        "wording": "",
+        "schema": "",
+        "bought": "schema",
+        "units": "schema bought",
+        "rows": "schema bought units",
+        "sequences": "schema bought units rows",
+        "tables": "schema units",
+    },
+    "dpsynth.privacy": {
+        "configs": "",
+        "accounting": "",
+        "noise": "",
+        "plan": "configs accounting",
+        "ledger": "configs accounting plan",
+        "measuring": "noise plan ledger",
+        "training": "configs noise plan ledger",
+        "release": "accounting noise plan ledger",
+        "many_runs": "configs accounting noise plan ledger training release",
+        "verify": "configs accounting noise plan ledger measuring release many_runs",
+    },
+    "dpsynth.generators": {
+        "parts": "",
+        "base": "parts",
+        "marginals": "base parts",
+        "*": "base parts marginals",
+    },
 }
 # Where a library may be named at all.
 LIBRARIES = {
@@ -122,13 +191,13 @@ FORBIDDEN_CALLS = {
 }
 # Seeds of torch's global generator are for public draws, and only where the caller's state comes back after:
 # inside `fork_rng`, and in these modules, which run inside the training core's `fork_rng`.
-INSIDE_FORK = {"dpsynth.privacy.validation", "dpsynth.privacy.checkpoint"}
+INSIDE_FORK = {"dpsynth.privacy.training.unit_separation", "dpsynth.privacy.training.checkpoint"}
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 # Where the order of rows is what a module is about; all others ask `units_of(schema)` what a unit is.
-KIND_HOMES = ("dpsynth.data.schema", "dpsynth.data.sdv", "dpsynth.data.unit", "dpsynth.data.sequence")
+KIND_HOMES = ("dpsynth.data.schema", "dpsynth.data.schema.sdv", "dpsynth.data.unit", "dpsynth.data.sequence")
 KIND_HOMES += ("dpsynth.generators.sequence_", "dpsynth.evaluation.panel", "dpsynth.evaluation.sequences")
 KIND_HOMES += ("dpsynth.report.sequences", "dpsynth.timeseries", "experiments.benchmarks.peers")
-RECEIPT_HOME = "dpsynth.privacy.ledger"
+RECEIPT_HOME = "dpsynth.privacy.ledger.ledger"
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:
@@ -165,8 +234,25 @@ def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[tu
                 base = ".".join([*steps, *([base] if base else [])])
             # `from dpsynth import tracking` names a module in its list.
             yield from (
-                (f"{base}.{alias.name}" if base == "dpsynth" else base, node.lineno) for alias in node.names
+                (f"{base}.{alias.name}" if base == "dpsynth" or base in ROOMS else base, node.lineno)
+                for alias in node.names
             )
+
+
+def crossing(module: str, target: str) -> str | None:
+    """Returns what is wrong with an import from one room of a package into another; None if nothing is."""
+    for package, rooms in ROOMS.items():
+        if not (module.startswith(f"{package}.") and target.startswith(f"{package}.")):
+            continue
+        here, there = (name.removeprefix(f"{package}.").split(".")[0] for name in (module, target))
+        allowed = rooms.get(here, rooms.get("*"))
+        if allowed is None:
+            return f"{package}.{here} has no rule"
+        home = ROOT / package.replace(".", "/") / there
+        is_room = home.is_dir() or home.with_suffix(".py").is_file()  # else a name in the package itself
+        if is_room and here != there and there not in allowed.split():
+            return f"{package}.{here} may not look into {there}"
+    return None
 
 
 def import_violations(source: str, module: str, is_package: bool = False) -> list[str]:
@@ -187,6 +273,8 @@ def import_violations(source: str, module: str, is_package: bool = False) -> lis
             to = part(target)
             if to != home and to not in ALLOWED[home]:
                 found.append(f"{module}:{line} imports {target}: {home} may not")
+        if wrong := crossing(module, target):
+            found.append(f"{module}:{line} imports {target}: {wrong}")
         if root in LIBRARIES and home not in LIBRARIES[root] and not (root in MEASURED and measures):
             found.append(f"{module}:{line} imports {root}: only {sorted(LIBRARIES[root])} may")
         if root in FORBIDDEN_MODULES and module.startswith("dpsynth"):
@@ -267,11 +355,20 @@ def test_every_package_has_a_rule():
     assert packages | top <= set(ALLOWED)
 
 
+def test_every_room_has_a_rule():
+    for package, rooms in ROOMS.items():
+        folder = ROOT / package.replace(".", "/")
+        found = {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
+        found |= {path.parent.name for path in folder.glob("*/__init__.py")}
+        assert found <= set(rooms) or "*" in rooms, package
+        assert set(rooms) - {"*"} <= found, package
+
+
 PLANTED = {
-    "evaluation reaches into privacy": ("dpsynth.evaluation.x", "from dpsynth.privacy import ledger"),
+    "evaluation reaches into privacy": ("dpsynth.evaluation.x", "from dpsynth.privacy.ledger import ledger"),
     "generator imports the ledger lazily": (
         "dpsynth.generators.x",
-        "def f():\n    import dpsynth.privacy.ledger",
+        "def f():\n    import dpsynth.privacy.ledger.ledger",
     ),
     "privacy imports a generator relatively": ("dpsynth.privacy.x", "from ..generators import ctgan"),
     "data imports the pipeline": ("dpsynth.data.x", "from dpsynth import pipeline"),
@@ -282,6 +379,26 @@ PLANTED = {
     "an entry point imports another by name": ("experiments.x", "from experiments.train import recipe_of"),
     "evaluation uses torch": ("dpsynth.evaluation.x", "import torch"),
     "a model is pickled": ("dpsynth.privacy.x", "import pickle"),
+    "bought cells look into an encoder": (
+        "dpsynth.data.bought.x",
+        "from dpsynth.data.rows.encoder import TableEncoder",
+    ),
+    "the plan reads the ledger": ("dpsynth.privacy.plan.x", "from dpsynth.privacy.ledger import lines"),
+    "the plan takes a room by name": ("dpsynth.privacy.plan.x", "from dpsynth.privacy import ledger"),
+    "training asks a release lazily": (
+        "dpsynth.privacy.training.x",
+        "def f():\n    from dpsynth.privacy.release.verify import verify",
+    ),
+    "a method borrows from another": (
+        "dpsynth.generators.tvae.x",
+        "from dpsynth.generators.ctgan.conditions import Conditions",
+    ),
+    "a room without a rule": ("dpsynth.data.attic.x", "from dpsynth.data.schema import axis"),
+    "a study imports a command": ("dpsynth.study.x", "from experiments.train import job"),
+    "what runs leave behind knows of audits": (
+        "dpsynth.study.points",
+        "from dpsynth.study.audit import material",
+    ),
 }
 
 
@@ -297,13 +414,13 @@ def test_a_planted_import_is_caught(case):
         "torch.manual_seed(0)",
         "np.random.seed(seed)",
         "random.seed(1)",
-        "from dpsynth.data.table import Receipt\nr = Receipt(ledger_id='', event_index=0, label='')",
+        "from dpsynth.data.tables.table import Receipt\nr = Receipt(ledger_id='', event_index=0, label='')",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
     ],
 )
 def test_a_planted_call_is_caught(source):
-    assert len(call_violations(source, "dpsynth.privacy.training")) == 1
+    assert len(call_violations(source, "dpsynth.privacy.training.train")) == 1
 
 
 def test_what_is_allowed_is_not_reported():
@@ -316,7 +433,9 @@ def test_what_is_allowed_is_not_reported():
         source, "dpsynth.generators.x"
     )
     assert not call_violations("r = Receipt(ledger_id='')", RECEIPT_HOME)
-    hints = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dpsynth.privacy import ledger\n"
+    hints = (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dpsynth.privacy.ledger import ledger\n"
+    )
     assert not import_violations(hints, "dpsynth.generators.x")
 
 
@@ -352,5 +471,5 @@ def test_light_modules_load_nothing_heavy():
     ],
 )
 def test_a_second_owner_of_the_unit_is_caught(source):
-    assert len(kind_violations(source, "dpsynth.privacy.plan")) == 1
-    assert not kind_violations(source, "dpsynth.data.units")
+    assert len(kind_violations(source, "dpsynth.privacy.plan.plan")) == 1
+    assert not kind_violations(source, "dpsynth.data.units.units")

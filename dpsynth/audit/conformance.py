@@ -17,8 +17,8 @@ from scipy.stats import binomtest, chi2
 from dpsynth.audit.types import Leak
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import TrainingPlan
-    from dpsynth.privacy.progress import TrainingLog
+    from dpsynth.privacy.plan.plan import TrainingPlan
+    from dpsynth.privacy.training.progress import TrainingLog
 
 FALSE_ALARM = 1e-6
 _FLOAT32 = 1e-4  # clipped norms are float32 sums

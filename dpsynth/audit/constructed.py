@@ -31,7 +31,7 @@ def check(schema: Schema) -> None:
     Raises:
       InvalidInput: units are entities, or bounds or values are not declared.
     """
-    from dpsynth.data.units import units_of
+    from dpsynth.data.units.units import units_of
 
     problems = []
     if not units_of(schema).by_row:
@@ -62,8 +62,8 @@ def made_up(schema: Schema, num: int, like: pd.DataFrame, *, rng: np.random.Gene
     """
     import pandas as pd
 
-    from dpsynth.data.dtypes import dtype_name
-    from dpsynth.data.validation import check_columns
+    from dpsynth.data.schema.dtypes import dtype_name
+    from dpsynth.data.schema.validation import check_columns
 
     columns = [replace(schema.column(name), dtype=dtype_name(like[name].dtype)) for name in like]
     cells = {c.name: _cells(c, _SPARE * num, like[c.name].dtype, rng) for c in columns}

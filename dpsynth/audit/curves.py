@@ -10,7 +10,7 @@ from dpsynth.audit.stats import bounds, roc
 from dpsynth.audit.stats.one_run import eps_f_dp, guess
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import TrainingPlan
+    from dpsynth.privacy.plan.plan import TrainingPlan
 
 _BINS = 40
 _SHARE = 0.25  # of targets called member where no plan says what shows most

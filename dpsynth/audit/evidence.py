@@ -20,7 +20,7 @@ from dpsynth.audit.types import Leak
 from dpsynth.data.schema import Boolean, Schema
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.noise import Entropy
+    from dpsynth.privacy.noise.entropy import Entropy
 
 _BY_COUNTS = ("count", "columns", "marginals")  # stages whose vectors `Shop.noisy` buys
 
@@ -52,8 +52,8 @@ def purchase_noise(
     """
     from scipy.stats import chi2
 
-    from dpsynth.privacy.answers import Answers, Shop
-    from dpsynth.privacy.noise import make_entropy
+    from dpsynth.privacy.measuring.answers import Answers, Shop
+    from dpsynth.privacy.noise.entropy import make_entropy
 
     found = [e for e in events if e["stage"] in _BY_COUNTS and e["event"]["type"] == "gaussian"]
     stddev = {event["name"]: event["noise_multiplier"] * event["sensitivity"] for event in found}
@@ -87,19 +87,19 @@ def epsilon_of(
       noise: name of an event -> factor of its planned noise; infinity and missing leave it out.
       grid: of the accountant; None takes one that is fine enough for a figure of its own.
     """
-    from dpsynth.privacy import accounting
-    from dpsynth.privacy.records import event_from_dict
+    from dpsynth.privacy.accounting import accountants
+    from dpsynth.privacy.accounting.events import event_from_dict
 
     known = [e for e in events if math.isfinite(noise.get(e["name"], math.inf))]
-    parts = accounting.Ingredients.of(
+    parts = accountants.Ingredients.of(
         event_from_dict(with_noise(event["event"], noise[event["name"]])) for event in known
     )
     if parts.empty:
         return 0.0
     if grid is None:
-        found = accounting.pld_epsilon(parts, delta)
+        found = accountants.pld_epsilon(parts, delta)
     else:
-        found = accounting.compose(parts, grid).get_epsilon_for_delta(delta)
+        found = accountants.compose(parts, grid).get_epsilon_for_delta(delta)
     return math.floor(found * 1e4) / 1e4
 
 

@@ -16,7 +16,8 @@ def mapped(
 ) -> list[Any]:
     """Returns what `function` makes of each tuple of arguments, in their order.
 
-    Formal guarantee: none; noise is fresh in every process, since each draws its own key (`privacy.noise`).
+    Formal guarantee: none; noise is fresh in every process, since each draws its own key
+      (`privacy.noise.entropy`).
     Edge cases: a Ray that is already there is used as it is, a cluster too (`RAY_ADDRESS`); else one is
     started on this machine with `jobs` CPUs, and stopped again.
 

@@ -99,9 +99,9 @@ def memorising_model(rows: pd.DataFrame, cutter: pd.DataFrame, *, seed: int) -> 
 
     from dpsynth.audit.attacks.model import ReleasedModel
     from dpsynth.audit.attacks.queries import MISSING, cells
-    from dpsynth.data.encoding import Layout, Segment
-    from dpsynth.generators.latent import LatentModel
-    from dpsynth.generators.nn import Segments
+    from dpsynth.data.rows.encoder import Layout, Segment
+    from dpsynth.generators.parts.latent import LatentModel
+    from dpsynth.generators.parts.nn import Segments
 
     cuts, noise = 8, 32
 
@@ -174,8 +174,8 @@ def _conform(break_plan: Callable) -> Callable[[bool, int], bool]:
 
 
 def _sampler(broken: bool, seed: int) -> bool:
-    from dpsynth.privacy.noise import AesEntropy
-    from dpsynth.privacy.sampling import PoissonSampler
+    from dpsynth.privacy.noise.entropy import AesEntropy
+    from dpsynth.privacy.training.sampling import PoissonSampler
 
     rng = np.random.default_rng(seed)
     sampler = ShuffledBatches(600, 0.1, rng) if broken else PoissonSampler(600, 0.1, AesEntropy())

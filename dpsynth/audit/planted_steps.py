@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import TrainingPlan
+    from dpsynth.privacy.plan.plan import TrainingPlan
 
 
 def example_plan(noise_multiplier: float = 0.937) -> TrainingPlan:
     """A plan of 100 steps at rate 0.1; 0.937 claims epsilon = 8 at delta = 1e-5."""
-    from dpsynth.privacy.plan import TrainingPlan
+    from dpsynth.privacy.plan.plan import TrainingPlan
 
     return TrainingPlan(
         sample_rate=0.1,
@@ -84,7 +84,8 @@ def planned_facts(num_units: int) -> tuple[float, int, float]:
     """Returns what dpsynth derives for the same table: everything from the declared size, nothing from N."""
     from dpsynth.data.schema import Continuous, Schema
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-    from dpsynth.privacy.plan import Request, make_plan
+    from dpsynth.privacy.plan.make_plan import make_plan
+    from dpsynth.privacy.plan.plan import Request
 
     schema = Schema(columns=(Continuous(name="x", min=0.0, max=1.0),), num_units=1000)
     config = TrainingConfig(sample_rate=None, expected_batch_size=100, epochs=1.0)

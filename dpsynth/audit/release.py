@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.audit.attacks.model import ReleasedModel
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
 # Shares of the targets called member and called non-member: broad, one-sided, and a few certain ones.
 GUESSES = ((0.25, 0.25), (0.05, 0.0), (0.01, 0.0))

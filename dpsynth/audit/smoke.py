@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.data.schema import Schema
-    from dpsynth.privacy.plan import TrainingPlan
-    from dpsynth.privacy.progress import TrainingLog
+    from dpsynth.privacy.plan.plan import TrainingPlan
+    from dpsynth.privacy.training.progress import TrainingLog
 
 
 def smoke(
@@ -165,7 +165,7 @@ def declared(schema: Schema) -> dict[str, tuple]:
 
 def claim_of(certificate: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Claim:
     """Returns the claim of a release with the curve of its ledger; no curve for a non-private or void one."""
-    from dpsynth.privacy.records import event_from_dict
+    from dpsynth.privacy.accounting.events import event_from_dict
 
     if not certificate.get("private"):
         return Claim()

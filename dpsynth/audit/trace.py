@@ -3,7 +3,7 @@
 Each canary's gradient points along a direction of its own with the largest norm, so that the coordinates of
 the noisy sum are independent experiments, one per canary, in a single run. Units are made up, so nothing
 private is read and nothing needs to be charged; everything else (sampling, clipping, noise, division, the
-optimizer) is `dpsynth.privacy.training` at work.
+optimizer) is `dpsynth.privacy.training.train` at work.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from dpsynth.audit import curves
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import TrainingPlan
-    from dpsynth.privacy.progress import TrainingLog
+    from dpsynth.privacy.plan.plan import TrainingPlan
+    from dpsynth.privacy.training.progress import TrainingLog
 
 _LOUD = 10.0  # canary gradients before clipping, in clipping norms
 
@@ -90,8 +90,8 @@ def trace_scores(
     """
     import torch
 
-    from dpsynth.privacy.noise import make_entropy
-    from dpsynth.privacy.training import train
+    from dpsynth.privacy.noise.entropy import make_entropy
+    from dpsynth.privacy.training.train import train
 
     q, sigma = claimed.sample_rate, max(claimed.noise_multiplier, 1e-3)
     scores = np.zeros(len(included))

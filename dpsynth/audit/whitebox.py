@@ -24,8 +24,8 @@ from dpsynth.audit.types import AuditResult, Claim, Finding, ThreatModel, decide
 from dpsynth.audit.units import told_of_training
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import TrainingPlan
-    from dpsynth.privacy.progress import TrainingLog
+    from dpsynth.privacy.plan.plan import TrainingPlan
+    from dpsynth.privacy.training.progress import TrainingLog
 
 _SEPARATION = 2.0  # of a canary's worlds in noise stddevs: an AUC of 0.92, where noise is measured best
 _MOST_STEPS = 400

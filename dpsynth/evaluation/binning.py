@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric, to_axis
-from dpsynth.data.parsing import moments_of
 from dpsynth.data.schema import Boolean, Categorical, Column, Datetime, Schema
+from dpsynth.data.schema.axis import is_numeric, to_axis
+from dpsynth.data.schema.parsing import moments_of
 
 
 def as_numbers(series: pd.Series, column: Column) -> np.ndarray:

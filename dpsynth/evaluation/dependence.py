@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Boolean, Schema
+from dpsynth.data.schema.axis import is_numeric
 from dpsynth.evaluation.binning import Binning, as_numbers
 from dpsynth.evaluation.fidelity import pairs
 from dpsynth.evaluation.types import EvaluationConfig, Metric

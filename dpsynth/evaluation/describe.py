@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import from_axis, is_numeric
 from dpsynth.data.schema import Categorical, Column, Datetime, Schema
+from dpsynth.data.schema.axis import from_axis, is_numeric
 from dpsynth.evaluation import plots
 from dpsynth.evaluation.binning import ColumnBins, as_numbers, make_binning
 
@@ -140,7 +140,7 @@ def _shown_range(frames: Mapping[str, pd.DataFrame], bins: ColumnBins) -> tuple[
 
 
 def _edges(low: float, high: float, bins: ColumnBins) -> np.ndarray:
-    from dpsynth.data.axis import resolution
+    from dpsynth.data.schema.axis import resolution
 
     step = resolution(bins.column)
     if high <= low:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Boolean, Categorical, Column
+from dpsynth.data.schema.axis import is_numeric
 from dpsynth.evaluation.binning import as_numbers
 
 MAX_NATIVE_CATEGORIES = 250  # scikit-learn's histogram trees take at most 255 codes of a categorical

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dpsynth.data.units import units_of
+from dpsynth.data.units.units import units_of
 from dpsynth.evaluation.types import Evaluation, EvaluationConfig, Metric
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Schema
+from dpsynth.data.schema.axis import is_numeric
 from dpsynth.evaluation.binning import as_numbers
 from dpsynth.evaluation.features import category_codes, listed_values, subsample
 from dpsynth.evaluation.types import EvaluationConfig, Metric

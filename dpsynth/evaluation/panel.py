@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric, to_axis
 from dpsynth.data.schema import Boolean, Categorical, Column, Schema
+from dpsynth.data.schema.axis import is_numeric, to_axis
 from dpsynth.evaluation.binning import Binning, as_numbers
 
 

@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import is_numeric
 from dpsynth.data.schema import Schema
+from dpsynth.data.schema.axis import is_numeric
 from dpsynth.evaluation import scores
 from dpsynth.evaluation.binning import Binning, make_binning
 from dpsynth.evaluation.panel import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.axis import declared_bounds, is_numeric, resolution
 from dpsynth.data.schema import Boolean, Column, Datetime, Schema
+from dpsynth.data.schema.axis import declared_bounds, is_numeric, resolution
 from dpsynth.evaluation.binning import as_numbers
 from dpsynth.evaluation.features import category_codes
 from dpsynth.evaluation.types import Metric

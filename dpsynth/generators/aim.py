@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Proposal, Rounds, crossing
+from dpsynth.data.bought.questions import Proposal, Rounds, crossing
+from dpsynth.data.bought.statistics import Question, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Question, Statistics
 from dpsynth.errors import DpsynthError
 from dpsynth.generators.base import check_settings, collect_rows
-from dpsynth.generators.junction_tree import Clique
-from dpsynth.generators.random_field import Field, draw_rows
-from dpsynth.generators.untrained import Untrained
+from dpsynth.generators.marginals.junction_tree import Clique
+from dpsynth.generators.marginals.random_field import Field, draw_rows
+from dpsynth.generators.parts.networkless import Untrained
 
 _SAMPLED = 50_000  # rows by which the field answers questions that are not among its cliques
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.sequence_questions import SequenceQuestion
-from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
-from dpsynth.data.statistics import Statistics
-from dpsynth.generators.untrained import Untrained
+from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
+from dpsynth.data.sequences.questions import SequenceQuestion
+from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)

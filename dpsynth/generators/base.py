@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 import dpsynth.generators as package
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import Ballot, Proposal, Rounds
+from dpsynth.data.bought.questions import Ballot, Proposal, Rounds
+from dpsynth.data.bought.statistics import Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
-from dpsynth.data.unit_encoder import Encoder
+from dpsynth.data.units.encoder import Encoder
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 if TYPE_CHECKING:
-    from dpsynth.generators.latent import LatentModel
+    from dpsynth.generators.parts.latent import LatentModel
 
 _METHOD = re.compile(r"^class Generator(\((?!Protocol)[\w, ]+\))?:", re.MULTILINE)
 _ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
@@ -164,7 +164,10 @@ def generator_names() -> tuple[str, ...]:
 
 
 def _source(name: str) -> str:
-    return (resources.files(package) / f"{name}.py").read_text(encoding="utf-8")
+    """Of a method's file, or of the one in its folder that makes rows; empty for another folder."""
+    home = resources.files(package)
+    files = (home / f"{name}.py", home / name / "generator.py")
+    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
 
 
 def load_generator(name: str) -> ModuleType:

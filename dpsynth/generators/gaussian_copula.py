@@ -12,14 +12,14 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from dpsynth.data.denoising import denoised
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.grid import Cells, coarsen
+from dpsynth.data.bought.denoising import denoised
+from dpsynth.data.bought.grid import Cells, coarsen
+from dpsynth.data.bought.statistics import GROUPS, Marginal, Question, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import GROUPS, Marginal, Question, Statistics
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.generators.base import check_settings, collect_rows
-from dpsynth.generators.untrained import Untrained
+from dpsynth.generators.parts.networkless import Untrained
 
 _LEAST = 1e-6  # eigenvalue of a correlation matrix
 

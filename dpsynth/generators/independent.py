@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dpsynth.data.encoding import TableEncoder
+from dpsynth.data.bought.statistics import Question, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Question, Statistics
-from dpsynth.generators.untrained import Untrained
+from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)

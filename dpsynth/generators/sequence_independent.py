@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes
-from dpsynth.data.sequence_names import attribute_names, feature_names
-from dpsynth.data.sequence_questions import LENGTH, STEP, SequenceQuestion
-from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
-from dpsynth.data.statistics import Statistics
-from dpsynth.generators.untrained import Untrained
+from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
+from dpsynth.data.sequences.marginals import SequenceMarginals, draw_codes
+from dpsynth.data.sequences.names import attribute_names, feature_names
+from dpsynth.data.sequences.questions import LENGTH, STEP, SequenceQuestion
+from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import special
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.sequence_marginals import SequenceMarginals, draw_codes, normal_scores
-from dpsynth.data.sequence_questions import SequenceQuestion, default_questions
-from dpsynth.data.sequences import SequenceEncoder, SequenceOptions
-from dpsynth.data.statistics import Statistics
-from dpsynth.generators.untrained import Untrained
+from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
+from dpsynth.data.sequences.marginals import SequenceMarginals, draw_codes, normal_scores
+from dpsynth.data.sequences.questions import SequenceQuestion, default_questions
+from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)

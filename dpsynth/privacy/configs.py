@@ -250,7 +250,8 @@ class SweepConfig:
         continues from its checkpoint. None starts afresh.
       selection: "none" runs every point; "private" runs a secret random number of trials, each a point drawn
         at random, and releases the best one alone, at a cost that counts the choice.
-      mean_trials, shape, distribution: of the number of trials; see `dpsynth.privacy.selection.Trials`.
+      mean_trials, shape, distribution: of the number of trials; see
+        `dpsynth.privacy.accounting.selection.Trials`.
       trial: its number; set by the process that draws the trials.
       chosen: how the points' settings are; set by the process that starts them, and certified.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dpsynth.data.schema import Schema
-from dpsynth.data.untrusted import check_folder, read_facts, read_object
+from dpsynth.data.tables.untrusted import check_folder, read_facts, read_object
 from dpsynth.data.wording import up
 from dpsynth.errors import InvalidInput, Problem
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.data.schema import Schema
-from dpsynth.data.units import units_of
+from dpsynth.data.units.units import units_of
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.panel import Panel, make_panel
 from dpsynth.evaluation.plots import COLOURS, INK, REAL, REAL_EDGE, new_axes, png, shortened, title

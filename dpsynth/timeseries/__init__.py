@@ -7,7 +7,7 @@ and values that `Declared` leaves open are bought, and what is neither declared 
 
 from __future__ import annotations
 
-from dpsynth.data.sequence_input import windows
+from dpsynth.data.sequences.arrays import windows
 from dpsynth.generators.dgan import Config
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.timeseries.declared import Declared

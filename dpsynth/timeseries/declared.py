@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from dpsynth.data.dtypes import dtype_name, storage_dtype
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -25,7 +24,8 @@ from dpsynth.data.schema import (
     Sequence,
     Unit,
 )
-from dpsynth.data.sequence_input import LongTable, parsed_dates
+from dpsynth.data.schema.dtypes import dtype_name, storage_dtype
+from dpsynth.data.sequences.arrays import LongTable, parsed_dates
 from dpsynth.errors import InvalidInput, Problem, nearest
 
 

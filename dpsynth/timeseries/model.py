@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dpsynth.data.sequence_input import ENTITY, WINDOWS, from_frame, from_numpy, to_numpy, to_wide
+from dpsynth.data.sequences.arrays import ENTITY, WINDOWS, from_frame, from_numpy, to_numpy, to_wide
 from dpsynth.errors import DpsynthError, InvalidInput, Problem
 from dpsynth.generators.base import public_draw
 from dpsynth.generators.dgan import Config, Generator
@@ -24,7 +24,7 @@ from dpsynth.timeseries.observed import exact_statistics, observed_schema
 from dpsynth.timeseries.progress import ProgressCallback, ProgressInfo, by_epochs
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
 
 class DGAN:
@@ -141,8 +141,8 @@ class DGAN:
         self, table, calendar, fixed: int | None, progress_callback, folder
     ) -> tuple[Generator, Release]:
         from dpsynth import pipeline
-        from dpsynth.data.io import read_table
-        from dpsynth.data.table import PrivateTable
+        from dpsynth.data.tables.io import read_table
+        from dpsynth.data.tables.table import PrivateTable
 
         if folder is None or (Path(folder) / "release").exists():
             rule = "is missing." if folder is None else "holds a finished release."

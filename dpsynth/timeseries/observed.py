@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dpsynth.data.grid import fine_domain
+from dpsynth.data.bought.grid import fine_domain
+from dpsynth.data.bought.statistics import Marginal, Statistics
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -21,8 +22,7 @@ from dpsynth.data.schema import (
     Sequence,
     Unit,
 )
-from dpsynth.data.sequence_input import LongTable, parsed_dates
-from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.sequences.arrays import LongTable, parsed_dates
 from dpsynth.errors import InvalidInput, Problem
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.progress import Progress
+    from dpsynth.privacy.training.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

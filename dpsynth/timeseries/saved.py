@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.sequence_input import LongTable
-from dpsynth.data.statistics import Statistics
+from dpsynth.data.sequences.arrays import LongTable
 from dpsynth.generators.dgan import Config, Generator
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
 _FACTS, _WEIGHTS, _RELEASE = "dgan.json", "generator.safetensors", "release"
 _GROUPS = ("attributes", "features", "discrete", "steps", "untyped")
@@ -73,7 +73,7 @@ def load(path: str | Path) -> Trained:
     if "config" in content:
         return Trained(generator=_open_generator(folder, content), table=roles)
     from dpsynth import pipeline
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
     release = Release.load(folder / _RELEASE)
     return Trained(generator=pipeline.rebuild(release), table=roles, release=release)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.data.salt import local_salt
+from dpsynth.data.tables.salt import local_salt
 from dpsynth.errors import DpsynthError, described, trace
 from dpsynth.tracking.config import TrackingConfig
 from dpsynth.tracking.store import import_mlflow, prepare
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsynth.data.schema import Schema
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.tables.table import PrivateTable
 
 # `public` is declared, `released` was paid for, `internal` touched private data without paying.
 # Times and loads of the machine follow private rows, so they are internal as well.

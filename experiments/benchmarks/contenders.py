@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
 from dpsynth.generators.base import load_generator
 from dpsynth.places import CONF
-from dpsynth.privacy.clipping import BookKeeper
-from dpsynth.privacy.noise import AesEntropy
-from dpsynth.privacy.plan import TrainingPlan
-from dpsynth.privacy.sampling import PoissonSampler, UnitStore, as_store
-from dpsynth.privacy.training import PrivateStep
+from dpsynth.privacy.noise.entropy import AesEntropy
+from dpsynth.privacy.plan.plan import TrainingPlan
+from dpsynth.privacy.training.clipping import BookKeeper
+from dpsynth.privacy.training.sampling import PoissonSampler, UnitStore, as_store
+from dpsynth.privacy.training.train import PrivateStep
 
 NUM_UNITS = 32_561  # the published size of Adult's training part
 

@@ -72,7 +72,7 @@ def dgan_peer(
     python: str, frame: pd.DataFrame, schema: Schema, batch_size: int, steps: int, clock: str
 ) -> Iterator[Peer]:
     """Starts DGAN of `gretel-synthetics` on a long table, with its defaults."""
-    from dpsynth.generators.dgan import default_sample_len
+    from dpsynth.generators.dgan.settings import default_sample_len
 
     sequence = schema.sequence
     outside = (*sequence.attributes, sequence.time)

@@ -193,7 +193,7 @@ def _contender(schema: Schema, private: bool, *, anchored: bool = False, **setti
     """DGAN over made-up statistics, with as many cells as sequences get, and made-up joint histograms."""
     import numpy as np
 
-    from dpsynth.data.statistics import Marginal, Statistics
+    from dpsynth.data.bought.statistics import Marginal, Statistics
     from dpsynth.generators import dgan
 
     from .contenders import Contender

@@ -35,8 +35,8 @@ def sampler(settings: Settings) -> list[Figure]:
     import torch
     from opacus.data_loader import DPDataLoader
 
-    from dpsynth.privacy.noise import AesEntropy
-    from dpsynth.privacy.sampling import PoissonSampler, ResidentUnits
+    from dpsynth.privacy.noise.entropy import AesEntropy
+    from dpsynth.privacy.training.sampling import PoissonSampler, ResidentUnits
 
     found = []
     for num in settings.sampler_units:
@@ -95,7 +95,7 @@ def memory(settings: Settings) -> list[Figure]:
 
 def large(settings: Settings) -> list[Figure]:
     """Steps of B = 4096 over a Parquet file of 20 columns, against a resident table of 100,000 rows."""
-    from dpsynth.privacy.sampling import MappedUnits, parquet_blocks
+    from dpsynth.privacy.training.sampling import MappedUnits, parquet_blocks
 
     schema, batch_size, given = _wide_schema(), 4096, {"size": "medium", "representation": "bins"}
     contender = Contender(name="tvae", settings=given, private=True, schema=schema)
@@ -210,8 +210,8 @@ def accounting(settings: Settings) -> list[Figure]:
     """Epsilon of a training by privacy loss distributions, and the search for the noise that meets one."""
     from dp_accounting import dp_event
 
-    from dpsynth.privacy import accounting as accountant
-    from dpsynth.privacy.calibration import training_noise_multiplier
+    from dpsynth.privacy.accounting import accountants as accountant
+    from dpsynth.privacy.accounting.calibration import training_noise_multiplier
 
     step = dp_event.PoissonSampledDpEvent(0.015, dp_event.GaussianDpEvent(1.1))
     parts = accountant.Ingredients.of([dp_event.SelfComposedDpEvent(step, 2000)])

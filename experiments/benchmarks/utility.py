@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from dpsynth.data.datasets import SCHEMAS, DataConfig, load_schema
+from dpsynth.data.tables.datasets import SCHEMAS, DataConfig, load_schema
 from dpsynth.errors import DpsynthError, InvalidInput, Problem, nearest
 
 from .harness import Figure, checked_names
@@ -135,8 +135,8 @@ def measure(rows: tuple[str, ...], settings: Settings) -> Iterator[tuple[str, li
     """Runs every point; yields its figures: mean and interval over the noise draws."""
     import torch
 
-    from dpsynth.data import datasets
-    from dpsynth.data.split import split
+    from dpsynth.data.tables import datasets
+    from dpsynth.data.tables.split import split
 
     torch.set_num_threads(settings.threads)
     frame, schema = datasets.load(settings.table)
@@ -287,7 +287,7 @@ def _point(
 
 def _own(train: Any, schema: Any, arm: Arm, epsilon: float, settings: Settings) -> tuple[Any, float]:
     """Rows released by a run of this project, and its seconds."""
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.tables.table import PrivateTable
     from dpsynth.generators.base import load_generator
     from dpsynth.pipeline import Recipe, run
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig

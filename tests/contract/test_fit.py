@@ -10,13 +10,13 @@ from worlds import CONF, SCHEMA, installed
 
 from dpsynth import pipeline
 from dpsynth.data.schema import Identifier, Unit
-from dpsynth.data.table import PrivateTable
-from dpsynth.data.units import units_of
+from dpsynth.data.tables.table import PrivateTable
+from dpsynth.data.units.units import units_of
 from dpsynth.errors import GuaranteeVoid, InvalidInput
 from dpsynth.generators.base import load_generator
 from dpsynth.methods import encoder_of, fit_problems
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.privacy.noise.entropy import FixedEntropy
 
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 ENTITIES = replace(

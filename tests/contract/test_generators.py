@@ -14,13 +14,13 @@ from torch import nn
 from toys import CountingLedger
 from worlds import CONF, build, installed, read_config
 
-from dpsynth.data.unit_encoder import OfRows
+from dpsynth.data.units.encoder import OfRows
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import generator_names, load_generator
 from dpsynth.privacy.configs import TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
-from dpsynth.privacy.plan import TrainingPlan
-from dpsynth.privacy.training import train
+from dpsynth.privacy.noise.entropy import FixedEntropy
+from dpsynth.privacy.plan.plan import TrainingPlan
+from dpsynth.privacy.training.train import train
 
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 TABULAR = [

@@ -17,17 +17,17 @@ from sensitivity import Event, changes, replayed
 from worlds import CONF, installed
 
 from dpsynth import pipeline, planning
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Identifier, Integer, Schema, Unit
-from dpsynth.data.statistics import Statistics
-from dpsynth.data.table import PrivateTable
-from dpsynth.data.unit_encoder import OfRows
-from dpsynth.data.units import EntityUnits, SequenceUnits, units_of
+from dpsynth.data.tables.table import PrivateTable
+from dpsynth.data.units.encoder import OfRows
+from dpsynth.data.units.units import EntityUnits, SequenceUnits, units_of
 from dpsynth.errors import GuaranteeVoid
 from dpsynth.generators.base import load_generator
 from dpsynth.methods import fit_problems
-from dpsynth.privacy import answers
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.privacy.measuring import answers
+from dpsynth.privacy.noise.entropy import FixedEntropy
 
 NAMES = [name for name in sorted(path.stem for path in CONF.glob("*.yaml")) if installed(name)]
 SHORT = {

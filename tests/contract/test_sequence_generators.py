@@ -13,14 +13,14 @@ import torch
 from toys import CountingLedger
 from worlds import CONF, read_config
 
-from dpsynth.data.sequence_questions import RESOLUTION
-from dpsynth.data.unit_encoder import OfSequences
+from dpsynth.data.units.encoder import OfSequences
+from dpsynth.data.units.units import RESOLUTION
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import load_generator
 from dpsynth.privacy.configs import TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
-from dpsynth.privacy.plan import TrainingPlan
-from dpsynth.privacy.training import train
+from dpsynth.privacy.noise.entropy import FixedEntropy
+from dpsynth.privacy.plan.plan import TrainingPlan
+from dpsynth.privacy.training.train import train
 
 NAMES = sorted(
     path.stem

@@ -12,12 +12,12 @@ import pytest
 
 from dpsynth import pipeline
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import BudgetExceeded, DpsynthError, GuaranteeVoid
 from dpsynth.generators import independent, tvae
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.lifetime import Account, Uncharged
-from dpsynth.privacy.run_folder import ledgers_in
+from dpsynth.privacy.many_runs.lifetime import Account, Uncharged
+from dpsynth.privacy.release.run_folder import ledgers_in
 
 COLUMNS = (Categorical(name="x", values=("a", "b", "c")), Boolean(name="y"))
 SCHEMA = Schema(columns=COLUMNS, num_units=100)
@@ -241,7 +241,7 @@ def test_a_lifetime_budget_holds_for_dgan(store, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    from dpsynth.privacy.checkpoint import Checkpoint
+    from dpsynth.privacy.training.checkpoint import Checkpoint
 
     path = tmp_path / "training.ckpt"
     for content in (b"", b"garbage", b"PK\x03\x04"):

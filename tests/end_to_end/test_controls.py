@@ -7,11 +7,11 @@ import json
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators.base import load_generator
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.privacy.noise.entropy import FixedEntropy
 from dpsynth.privacy.verify import verify
 from tests.support.worlds import SCHEMA, make_table
 

@@ -10,8 +10,8 @@ import pytest
 
 from dpsynth.data.schema import Integer, Schema
 from dpsynth.errors import InvalidInput
-from experiments import holdout
-from experiments.holdout import same_again, set_aside
+from dpsynth.study import holdout
+from dpsynth.study.holdout import same_again, set_aside
 
 SCHEMA = Schema(columns=(Integer(name="x", min=0, max=10_000),), num_units=500)
 TABLE = pd.DataFrame({"x": np.arange(500)})

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from dpsynth.privacy.verify import verify
-from experiments.points import collect
+from dpsynth.study.points import collect
 from tests.end_to_end.test_train import ROOT, call, here, runs_of, table  # noqa: F401  fixtures
 
 # Runs the entry point in a process that kills itself when it gets there.
 KILLED = """
 import os, signal, sys
-from dpsynth.privacy import checkpoint, training
+from dpsynth.privacy.training import checkpoint
+from dpsynth.privacy.training import train as training
 from experiments import command_line, sweep, train
 moment = sys.argv.pop(1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.points import collect
+from dpsynth.study.points import collect
 from tests.end_to_end.test_train import QUICK, here, runs_of, table  # noqa: F401  fixtures
 
 ROOT = Path(__file__).resolve().parents[2]

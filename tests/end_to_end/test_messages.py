@@ -108,7 +108,7 @@ def test_what_another_library_says_is_told_by_its_kind_alone(sound, run, tmp_pat
     def raises(*args, **kwargs):
         raise KeyError(SECRET)  # quotes a cell, as pandas and Arrow do
 
-    monkeypatch.setattr("dpsynth.data.io.check_column", raises)
+    monkeypatch.setattr("dpsynth.data.tables.io.check_column", raises)
     if not sound:  # the twin: messages as they come
         monkeypatch.setattr("experiments.train.described", repr)
     code, printed, stored = run(_text(tmp_path / "in"))

@@ -17,17 +17,17 @@ import torch
 
 from dpsynth import pipeline
 from dpsynth.audit.invariance import check_invariance
-from dpsynth.data.columns import Integer
-from dpsynth.data.sequence_marginals import SequenceMarginals
-from dpsynth.data.sequence_times import SequenceTimes
-from dpsynth.data.table import PrivateTable
-from dpsynth.data.unit_encoder import OfSequences
+from dpsynth.data.schema.columns import Integer
+from dpsynth.data.sequences.marginals import SequenceMarginals
+from dpsynth.data.sequences.times import SequenceTimes
+from dpsynth.data.tables.table import PrivateTable
+from dpsynth.data.units.encoder import OfSequences
 from dpsynth.generators.base import generator_names, load_generator
-from dpsynth.privacy import looks, training
-from dpsynth.privacy import measure as measuring
-from dpsynth.privacy.answers import Shop
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.privacy.measuring import measure as measuring
+from dpsynth.privacy.measuring.answers import Shop
+from dpsynth.privacy.noise.entropy import FixedEntropy
+from dpsynth.privacy.training import train, validation_looks
 from tests.support import panels
 from tests.support.leftovers import leftovers
 from tests.support.swamped import SwampedEntropy
@@ -128,7 +128,7 @@ def test_looks_that_tell_the_number_of_units_are_found_by_when_training_stops(tm
     def leaking(self, number):
         return -10.0 * number if len(self._store) % 2 else 10.0 * number
 
-    monkeypatch.setattr(looks.BoughtLook, "__call__", leaking)
+    monkeypatch.setattr(validation_looks.BoughtLook, "__call__", leaking)
     assert check_invariance(leaves_after_looks(tmp_path), TABLE, NEIGHBOURS[:1]) != []
 
 
@@ -210,7 +210,7 @@ def leak_lengths(monkeypatch):
 
 def leak_weights(monkeypatch):
     """A released weight that saw the table without noise."""
-    honest = training.train
+    honest = train.train
 
     def unpaid(objective, units, constants, *rest, **named):
         log = honest(objective, units, constants, *rest, **named)
@@ -218,19 +218,19 @@ def leak_weights(monkeypatch):
             objective.net.heads.bias[0] = float(len(SEEN["table"]))
         return log
 
-    monkeypatch.setattr(training, "train", unpaid)
+    monkeypatch.setattr(train, "train", unpaid)
 
 
 def leak_steps(monkeypatch):
     """Stock wiring: one epoch has len(data) / batch size steps."""
-    honest = training.train
+    honest = train.train
 
     def wired(objective, units, constants, *rest, **named):
         table = SEEN["table"]
         steps = table["who"].nunique() // 5 if "who" in table else len(table) // 10
         return honest(objective, units, replace(constants, steps=steps), *rest, **named)
 
-    monkeypatch.setattr(training, "train", wired)
+    monkeypatch.setattr(train, "train", wired)
 
 
 def leak_choice(monkeypatch):

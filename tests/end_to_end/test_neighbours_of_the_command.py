@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsynth.data import datasets, dtypes, split
+from dpsynth.data.schema import dtypes
+from dpsynth.data.tables import datasets, split
 from dpsynth.evaluation import frozen
 from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.evaluation.utility import make_task, predict_probabilities
-from experiments import selection, train
+from dpsynth.study import recipe, selection
+from experiments import train
 from tests.support import panels
 from tests.support.whole_command import Command, Left, differences
 
@@ -170,7 +172,7 @@ CHOSEN = [*SWEEP, "seed=0,1", "sweep.selection=private"]
 
 @pytest.fixture
 def two_trials(monkeypatch):
-    from dpsynth.privacy.selection import Trials
+    from dpsynth.privacy.accounting.selection import Trials
 
     monkeypatch.setattr(Trials, "draw", lambda self: 2)
     monkeypatch.setattr(selection.secrets, "randbelow", lambda num: num - 1)
@@ -241,7 +243,7 @@ def count_in_a_message(patch):
 
 def delta_of_the_rows(patch):
     """Delta is one over the number of rows, as other tools have it."""
-    honest = train.recipe_of
+    honest = recipe.recipe_of
 
     def recipe_of(config):
         rows = len(Path(config.data.path).read_text().splitlines()) - 1

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.data.datasets import DataConfig, load
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Integer, Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.datasets import DataConfig, load
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.generators import bayes_net, independent
-from dpsynth.privacy import undeclared
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.noise import FixedEntropy, exact_gaussian
+from dpsynth.privacy.measuring import undeclared
+from dpsynth.privacy.noise.entropy import FixedEntropy
+from dpsynth.privacy.noise.mechanisms import exact_gaussian
 from dpsynth.privacy.verify import verify
 from tests.support.leftovers import leftovers
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from experiments.points import collect
+from dpsynth.study.points import collect
 from tests.end_to_end.test_train import QUICK, ROOT, call, here, table  # noqa: F401  fixtures
 
 WORDS = ["generator=independent", "num_rows=50", "audit=none", "tracking=none"]

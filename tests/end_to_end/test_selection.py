@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dpsynth.privacy import records as lines
-from dpsynth.privacy import signing
-from dpsynth.privacy.release import Release
-from dpsynth.privacy.selection import Trials, selection_epsilon
+from dpsynth.privacy.accounting.events import event_from_dict
+from dpsynth.privacy.accounting.selection import Trials, selection_epsilon
+from dpsynth.privacy.ledger import lines
+from dpsynth.privacy.release import signing
+from dpsynth.privacy.release.release import Release
 from dpsynth.privacy.verify import verify
-from experiments import selection
-from experiments.points import Point
+from dpsynth.study import selection
+from dpsynth.study.points import Point
 from tests.end_to_end.test_train import QUICK, call, here, runs_of, table  # noqa: F401  fixtures
 
 GRID = [
@@ -50,7 +51,7 @@ def test_only_the_best_trial_is_released_and_its_claim_pays_for_the_choice(chose
     assert code == 0 and release.parent.name == "selected" and verify(release).passed
     found = Release.load(release)
     facts = found.ledger[0]["selection"]
-    runs = [[lines.event_from_dict(event) for event in run] for run in facts["runs"]]
+    runs = [[event_from_dict(event) for event in run] for run in facts["runs"]]
     assert len(runs) == 4  # two configurations and their scores
     cost = selection_epsilon(runs, 1e-5, Trials(mean=3.0))
     assert 2.0 < cost <= found.certificate["epsilon"] <= cost + 1e-4
@@ -94,7 +95,7 @@ def rechained(records, change):
 
 @pytest.mark.parametrize("lie", ["epsilon", "mean", "runs", "unpaid score", "rows", "lines"])
 def test_a_selection_that_claims_too_little_fails_verification(lie, chosen, tmp_path):
-    from dpsynth.privacy.certificate import make_certificate
+    from dpsynth.privacy.release.certificate import make_certificate
 
     here, _ = chosen  # noqa: F811
     (path,) = here.glob("outputs/*/*/selected/release")

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy.release import Release
+from dpsynth.privacy.release.release import Release
 from dpsynth.privacy.verify import verify
+from dpsynth.study.points import collect
 from experiments import command_line, sweep, train
-from experiments.points import collect
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_ROWS = 1217  # private: must not turn up in what is logged
@@ -157,8 +157,8 @@ def test_names_tell_released_from_internal_and_no_private_count_is_recorded(swep
     recorded = [*run.data.params.values(), *run.data.tags.values(), *map(str, run.data.metrics.values())]
     point = collect(next((here / "outputs").glob("*/*")))[0]
     config = train.parse(json.loads(json.dumps(_nested(point.settings))))
-    from dpsynth.data.datasets import load
-    from experiments.holdout import same_again
+    from dpsynth.data.tables.datasets import load
+    from dpsynth.study.holdout import same_again
 
     sides = same_again(*load(config.data), config.holdout_share, Path(point.release).parent)
     private = {str(number) for side in sides for number in (len(side), float(len(side)))} | {str(NUM_ROWS)}

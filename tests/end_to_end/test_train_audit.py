@@ -13,10 +13,11 @@ import yaml
 
 from dpsynth.data.schema import Schema
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy.optimizer import FlatDPOptimizer
-from dpsynth.privacy.release import Release
-from experiments import audit, coins, command_line, sweep, train
-from experiments.real_rows import rows_of_run
+from dpsynth.privacy.release.release import Release
+from dpsynth.privacy.training.optimizer import FlatDPOptimizer
+from dpsynth.study import canary_coins
+from dpsynth.study.real_rows import rows_of_run
+from experiments import audit, command_line, sweep, train
 
 SCHEMA = """
 version: 1
@@ -118,9 +119,9 @@ def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatc
     words += [*QUICK, "audit=none"]
     assert call(*words) == 0
     release, schema = Path("run/release"), Schema.load("schema.yaml")
-    digest, rows = coins.digest_of(release), rows_of_run(release, schema, "test")
+    digest, rows = canary_coins.digest_of(release), rows_of_run(release, schema, "test")
     inside, outside = rows.canaries
-    assert coins.plan_file(digest).is_file() and not any(Path().rglob(f"{digest}.json"))
+    assert canary_coins.plan_file(digest).is_file() and not any(Path().rglob(f"{digest}.json"))
     # Of about 320 units 152 each; fewer than 65 have chance below 1e-8. Of 150 made-up rows 40 to 110 (1e-8).
     made_up = [(side.index < 0).sum() for side in rows.canaries]
     natural = [len(side) - num for side, num in zip(rows.canaries, made_up)]
@@ -131,7 +132,7 @@ def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatc
         abs(bought - len(rows.train) - made_up[0]) < 30
     )  # those left out were not counted, made-up ones were
     assert call(*words) == 0  # finished: the same coins again
-    assert coins.digest_of(release) == digest
+    assert canary_coins.digest_of(release) == digest
     quick = ["audit.attacks=[copy]", "audit.planted_repeats=1"]
     monkeypatch.setattr(sys, "argv", ["audit.py", "release=run/release", "audit=release", *quick])
     with pytest.raises(SystemExit):
@@ -139,7 +140,7 @@ def test_secret_coins_leave_units_out_and_the_audit_knows_which(call, monkeypatc
     body = json.loads(Path("run/audit-release/audit.json").read_text())["results"][0]
     assert body["params"]["plan_sha256"] == digest and body["params"]["m"] == len(inside) + len(outside)
     assert [f["stratum"] for f in body["findings"]] == ["random", "vulnerable", "constructed"]
-    coins.plan_file(digest).unlink()
+    canary_coins.plan_file(digest).unlink()
     with pytest.raises(InvalidInput, match="canary plan"):
         rows_of_run(release, schema, "test")
 
@@ -149,14 +150,14 @@ def test_made_up_rows_are_trained_on_and_left_out_of_the_figures(tmp_path, monke
     frame = pd.DataFrame(
         {"age": [30] * 90, "income": [1.0] * 90, "height": [170.0] * 90, "region": ["north"] * 90}
     )
-    found = coins.flip(frame, schema, 0.0, tmp_path, constructed=60)
+    found = canary_coins.flip(frame, schema, 0.0, tmp_path, constructed=60)
     assert found.real.equals(frame) and 10 < len(found.trained) - 90 < 50  # of 60 coins, at 1e-7
     made_up = found.trained.iloc[90:]
     assert made_up["age"].isin([18, 90]).any() and found.trained.dtypes.equals(frame.dtypes)
-    assert coins.flip(frame, schema, 0.0, tmp_path).digest is None
+    assert canary_coins.flip(frame, schema, 0.0, tmp_path).digest is None
     unbounded = Schema.from_dict({"version": 1, "columns": [{"name": "age", "kind": "integer"}]})
     with pytest.raises(InvalidInput, match="canary_constructed=0"):
-        coins.flip(frame[["age"]], unbounded, 0.0, tmp_path, constructed=1)
+        canary_coins.flip(frame[["age"]], unbounded, 0.0, tmp_path, constructed=1)
 
 
 def test_run_without_privacy_has_no_claim_and_its_files_are_searched(call, capsys):
@@ -177,7 +178,7 @@ def halve_noise(monkeypatch):
         honest(self, *arguments, noise_multiplier=noise_multiplier / 2, **more)
 
     monkeypatch.setattr(FlatDPOptimizer, "__init__", broken)
-    monkeypatch.setattr("dpsynth.privacy.training._check_accounted", lambda *_: None)
+    monkeypatch.setattr("dpsynth.privacy.training.train._check_accounted", lambda *_: None)
 
 
 @pytest.mark.parametrize("audit", ["smoke", "none"])

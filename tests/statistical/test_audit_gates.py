@@ -169,7 +169,7 @@ def test_overfitted_tvae_without_privacy_is_caught(tmp_path, representation, gai
     from dpsynth.audit.release import ReleaseConfig, audit_release
     from dpsynth.audit.types import Verdict
     from dpsynth.data.schema import Categorical, Continuous, Schema
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.tables.table import PrivateTable
     from dpsynth.generators.base import load_generator
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 

@@ -20,8 +20,8 @@ from omegaconf import open_dict
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from dpsynth.data import split as splitting
-from dpsynth.privacy import answers
+from dpsynth.data.tables import split as splitting
+from dpsynth.privacy.measuring import answers
 from experiments import train
 from tests.support.black_box import Verdict, judge, play
 

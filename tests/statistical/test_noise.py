@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dpsynth.privacy.noise import AesEntropy, TorchEntropy
+from dpsynth.privacy.noise.entropy import AesEntropy, TorchEntropy
 
 FALSE_ALARM = 1e-6
 SOURCES = [AesEntropy, TorchEntropy]

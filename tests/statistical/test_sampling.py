@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dpsynth.privacy.noise import AesEntropy
-from dpsynth.privacy.sampling import PoissonSampler
+from dpsynth.privacy.noise.entropy import AesEntropy
+from dpsynth.privacy.training.sampling import PoissonSampler
 
 # One run makes six tests on each of three settings, one of them on both sides; each rejects a true sampler
 # with probability 4e-8 at most, so a false alarm in the whole file has probability below 1e-6.

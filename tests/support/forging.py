@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.data.schema import Schema
-from dpsynth.privacy.certificate import CERTIFICATE, FILES, file_digest, make_certificate
-from dpsynth.privacy.records import START, line_hash
+from dpsynth.privacy.ledger.digests import file_digest
+from dpsynth.privacy.ledger.lines import START, line_hash
+from dpsynth.privacy.release.certificate import CERTIFICATE, FILES, make_certificate
 
 Change = Callable[[Any], Any]
 
@@ -71,7 +72,7 @@ def without(*names: str) -> Change:
 
 def lowered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """States as epsilon what the charged events cost."""
-    from dpsynth.privacy.records import spent
+    from dpsynth.privacy.ledger.lines import spent
 
     records[0]["plan"]["guarantee"]["epsilon"] = spent(records).pld
     return records

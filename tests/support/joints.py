@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from worlds import measure
 
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.questions import num_refined, pair_questions, refined_questions
+from dpsynth.data.bought.questions import num_refined, pair_questions, refined_questions
+from dpsynth.data.bought.statistics import Marginal, Question, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Categorical, Integer, Schema
-from dpsynth.data.statistics import Marginal, Question, Statistics
 
 SCHEMA = Schema(
     columns=(

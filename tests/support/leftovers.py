@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dpsynth.privacy import run_folder
+from dpsynth.privacy.release import run_folder
 
 
 def leftovers(folder: Path) -> dict[str, bytes]:

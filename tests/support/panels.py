@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dpsynth.data.grid import coarsen, fine_domain
+from dpsynth.data.bought.grid import coarsen, fine_domain
+from dpsynth.data.bought.statistics import Marginal, Statistics
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -20,8 +21,7 @@ from dpsynth.data.schema import (
     Sequence,
     Unit,
 )
-from dpsynth.data.sequences import SequenceEncoder
-from dpsynth.data.statistics import Marginal, Statistics
+from dpsynth.data.sequences.encoder import SequenceEncoder
 
 SCHEMA = Schema(
     columns=(

@@ -18,11 +18,11 @@ import pytest
 
 from dpsynth import pipeline
 from dpsynth.data.schema import Schema
-from dpsynth.data.table import PrivateTable
-from dpsynth.data.units import units_of
-from dpsynth.privacy import undeclared
-from dpsynth.privacy.answers import Shop
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.data.tables.table import PrivateTable
+from dpsynth.data.units.units import units_of
+from dpsynth.privacy.measuring import undeclared
+from dpsynth.privacy.measuring.answers import Shop
+from dpsynth.privacy.noise.entropy import FixedEntropy
 
 
 @dataclass
@@ -82,7 +82,7 @@ def replayed(
         by_ballot = answered(lambda ballots, rows, score: [score(rows, ballot) for ballot in ballots])
         patch.setattr(Shop, "divide", by_ballot)
         patch.setattr(Shop, "select", answered(lambda find, rows: np.zeros(0)))
-        patch.setattr("dpsynth.privacy.fit.fit", _stop)
+        patch.setattr("dpsynth.privacy.training.fit.fit", _stop)
         with pytest.raises(_Bought):
             pipeline.run(PrivateTable(frame, schema), recipe, folder, entropy=FixedEntropy())
     return exact
@@ -155,5 +155,5 @@ def _recorded(found: dict[str, Event], others: list[pd.DataFrame]) -> Iterator[N
         patch.setattr(Shop, "choose", recording_choose)
         patch.setattr(Shop, "divide", recording_divide)
         patch.setattr(Shop, "select", recording_select)
-        patch.setattr("dpsynth.privacy.fit.fit", _stop)
+        patch.setattr("dpsynth.privacy.training.fit.fit", _stop)
         yield

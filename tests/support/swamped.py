@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dpsynth.privacy.noise import FixedEntropy
+from dpsynth.privacy.noise.entropy import FixedEntropy
 
 _HUGE = 2.0**40  # float32 numbers of this size lie 2**17 apart: a clipped sum of a few units vanishes in them
 

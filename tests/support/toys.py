@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dpsynth.data.table import Receipt
+from dpsynth.data.tables.table import Receipt
 
 
 class UnitParameter(nn.Module):

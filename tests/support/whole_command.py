@@ -84,8 +84,9 @@ class Command:
           held: the coin of each unit, in the order of first appearance.
         """
         from dpsynth import pipeline, tracking
-        from dpsynth.data import split
-        from dpsynth.privacy import noise, selection
+        from dpsynth.data.tables import split
+        from dpsynth.privacy.many_runs import selection
+        from dpsynth.privacy.noise import entropy
         from experiments import command_line, sweep, train
 
         left, place = Left(), self.folder / "here"  # one place, since places are settings
@@ -112,7 +113,7 @@ class Command:
             patch.setattr(pipeline, "run", kept_run)
             patch.setattr(selection, "noisy_score", kept_score)
             patch.setattr(tracking, "track", track)
-            patch.setattr(noise, "make_entropy", lambda *_: CoarseEntropy())
+            patch.setattr(entropy, "make_entropy", lambda *_: CoarseEntropy())
             patch.setattr(sweep, "record_frontier", lambda *_: None)  # pictures: internal, and slow
             patch.setattr(sys, "argv", ["train.py", *words])
             if split.coins.__module__ == split.__name__:  # unless a test has broken them

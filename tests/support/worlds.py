@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 import yaml
 
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.grid import coarsen, fine_domain
+from dpsynth.data.bought.grid import coarsen, fine_domain
+from dpsynth.data.bought.statistics import Marginal, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Identifier, Integer, Schema, Unit
-from dpsynth.data.statistics import Marginal, Statistics
 
 torch.set_num_threads(1)  # small tensors, and test workers side by side
 CONF = Path(__file__).resolve().parents[2] / "conf" / "generator"

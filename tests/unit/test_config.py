@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from dpsynth.alone import alone
 from dpsynth.config import CONF, SECTIONS, RunConfig, generator_names, parse
-from dpsynth.data.unit_encoder import OfSequences
+from dpsynth.data.units.encoder import OfSequences
 from dpsynth.errors import InvalidInput
 from dpsynth.methods import encoder_of
 from experiments import overrides

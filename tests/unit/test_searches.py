@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from dpsynth.privacy.composition import sweep_cost
+from dpsynth.privacy.many_runs.sweep_cost import sweep_cost
 from dpsynth.tracking import Tracker
 from experiments import sweep
 from experiments.sweep import search_tags

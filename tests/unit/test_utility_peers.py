@@ -9,8 +9,8 @@ import sys
 import pytest
 from joints import SCHEMA, make_table
 
-from dpsynth.data import datasets
 from dpsynth.data.schema import Categorical, Integer
+from dpsynth.data.tables import datasets
 from dpsynth.errors import InvalidInput
 from experiments.benchmarks import utility
 from experiments.benchmarks.utility_peers import PEERS, peer_table

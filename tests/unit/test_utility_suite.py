@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from dpsynth.config import CONF
-from dpsynth.data import datasets
+from dpsynth.data.tables import datasets
 from dpsynth.generators.base import load_generator
 from experiments.benchmark import checked
 from experiments.benchmarks import utility

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from dpsynth.generators.latent import LatentModel
-    from dpsynth.privacy.release import Release
+    from dpsynth.generators.parts.latent import LatentModel
+    from dpsynth.privacy.release.release import Release
 
 NUM_LATENTS = 5_000  # drawn for the likelihood; the best of them starts the search
 SEARCH_STEPS = 10
@@ -44,7 +44,7 @@ class ReleasedModel:
     def of(cls, release: Release) -> ReleasedModel | None:
         """Rebuilds it from the released weights; None where no network makes rows, or units are entities."""
         from dpsynth import pipeline
-        from dpsynth.data.units import units_of
+        from dpsynth.data.units.units import units_of
 
         if not units_of(release.schema).by_row:
             return None

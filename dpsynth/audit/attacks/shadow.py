@@ -25,7 +25,7 @@ from dpsynth.errors import InvalidInput, Problem
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.privacy.release import Release
+    from dpsynth.privacy.release.release import Release
 
 MIN_SHADOWS = 8
 _QUERIES = 48  # features of the pooled classifier, beside the scores

@@ -164,7 +164,7 @@ def subsampled_gaussian(
       interval: of the loss grid; coarser is faster and excuses a little more. None keeps about 1e5 losses.
     Source: Doroshenko et al. (2022), connect-the-dots privacy loss distributions.
     """
-    from dpsynth.privacy.accounting import step_pld
+    from dpsynth.privacy.accounting.accountants import step_pld
 
     interval = interval or (1e-4 if noise_multiplier >= 0.7 else 1e-3)
     step = step_pld(sample_rate, noise_multiplier, interval)
@@ -207,12 +207,12 @@ def from_events(events: Sequence[Any], *, interval: float = 1e-4) -> Curve:
     Raises:
       ValueError: an event that no accountant knows.
     """
-    from dpsynth.privacy import accounting
+    from dpsynth.privacy.accounting import accountants
 
-    parts = accounting.Ingredients.of(events)
+    parts = accountants.Ingredients.of(events)
     if parts.infinite:
         return Curve(family="ledger", fpr=np.array([0.0, 1.0]), tpr=np.array([1.0, 1.0]))
-    pld = accounting.compose(parts, interval)
+    pld = accountants.compose(parts, interval)
     none = Curve(family="ledger", fpr=np.array([0.0, 1.0]), tpr=np.array([0.0, 1.0]))
     curve = none if pld is None else from_pld(pld, family="ledger")
     if parts.failure == 0.0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dpsynth.data.untrusted import MOST_CELLS
+from dpsynth.data.tables.untrusted import MOST_CELLS
 from dpsynth.privacy.verify.contents import check_histograms, check_rows, check_weights
 from dpsynth.privacy.verify.derived import check_derived
 from dpsynth.privacy.verify.evidence import Check, Evidence, Verification, problem_of

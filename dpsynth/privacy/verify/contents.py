@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.data.untrusted import check_safetensors, shown
-from dpsynth.privacy.certificate import FILES
+from dpsynth.data.tables.untrusted import check_safetensors, shown
+from dpsynth.privacy.release.certificate import FILES
 from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 
 _MOST_MADE_UP = 10_000  # cells of one column
@@ -38,7 +38,7 @@ def check_histograms(evidence: Evidence) -> str:
 
 def _domain_faults(evidence: Evidence) -> Iterator[str]:
     """Cells of declared columns are those that the schema makes; others are of the right kind."""
-    from dpsynth.data.grid import fine_domain
+    from dpsynth.data.bought.grid import fine_domain
 
     schema, domain = evidence.schema, evidence.statistics.domain
     if domain.names != tuple(column.name for column in schema.modelled):
@@ -87,7 +87,7 @@ def _single_faults(evidence: Evidence) -> Iterator[str]:
     for name, marginal in statistics.crossed.items():
         yield from _marginal_faults(marginal, (name, target), (sizes[name], sizes[target]), paid)
     if paid and target:
-        from dpsynth.privacy.measure import sums
+        from dpsynth.privacy.measuring.measure import sums
 
         for name, made in sums(statistics.domain, statistics.crossed, target).items():
             own, close = statistics.fine[name], {"rel_tol": 1e-9, "abs_tol": 1e-6}
@@ -111,7 +111,7 @@ def _marginal_faults(marginal: Any, columns: tuple, shape: tuple[int, ...], paid
 
 def _joint_faults(evidence: Evidence) -> Iterator[str]:
     """Joint histograms: as many per purchase as it pays for, over the cells of its questions."""
-    from dpsynth.data.statistics import Question
+    from dpsynth.data.bought.statistics import Question
     from dpsynth.generators.base import load_generator
 
     statistics, plan, recipe = evidence.statistics, evidence.plan, evidence.recipe
@@ -178,10 +178,10 @@ def check_rows(evidence: Evidence) -> str:
     import pandas as pd
 
     from dpsynth import pipeline
-    from dpsynth.data.dtypes import storage_dtype
-    from dpsynth.data.io import stored_dtypes
-    from dpsynth.data.units import units_of
-    from dpsynth.data.validation import check_columns
+    from dpsynth.data.schema.dtypes import storage_dtype
+    from dpsynth.data.schema.validation import check_columns
+    from dpsynth.data.tables.io import stored_dtypes
+    from dpsynth.data.units.units import units_of
 
     schema, path = evidence.schema, evidence.folder / FILES[0]
     expected = {name: storage_dtype(schema.column(name)) for name in schema.names}

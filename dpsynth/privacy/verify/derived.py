@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dpsynth.data.untrusted import shown
+from dpsynth.data.tables.untrusted import shown
 from dpsynth.privacy.verify.evidence import Evidence, refuse
 
 _CLOSE = 1e-6  # relative, of numbers that the same code computes on another machine
@@ -17,7 +17,7 @@ _CLOSE = 1e-6  # relative, of numbers that the same code computes on another mac
 def check_derived(evidence: Evidence) -> str:
     """Statistics and encoder hold what bought answers, schema and settings make, and nothing beside it."""
     from dpsynth.generators.base import load_generator
-    from dpsynth.privacy.measure import derived, sums
+    from dpsynth.privacy.measuring.measure import derived, sums
 
     recipe, schema, statistics = evidence.recipe, evidence.schema, evidence.statistics
     method = load_generator(recipe.generator).Generator

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
-from dpsynth.data.statistics import Statistics
-from dpsynth.data.untrusted import read_facts, read_object, shown
+from dpsynth.data.tables.untrusted import read_facts, read_object, shown
 from dpsynth.errors import DpsynthError
-from dpsynth.privacy.certificate import CERTIFICATE
+from dpsynth.privacy.release.certificate import CERTIFICATE
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.plan import Plan
+    from dpsynth.privacy.plan.plan import Plan
     from dpsynth.recipe import Recipe
 
 
@@ -102,7 +102,7 @@ class Evidence:
     @cached_property
     def signer(self) -> str | None:
         """Fingerprint of the key that signed the certificate, whosever it is."""
-        from dpsynth.privacy.signing import signer_of
+        from dpsynth.privacy.release.signing import signer_of
 
         return signer_of(self.folder)
 
@@ -164,7 +164,7 @@ class Evidence:
     @cached_property
     def plan(self) -> Plan:
         """The same, as far as this release goes: a rung of a ladder stops on the way."""
-        from dpsynth.privacy.ladder import rung_plan
+        from dpsynth.privacy.many_runs.ladder import rung_plan
 
         plan, stated = self.whole_plan, self.stored_plan["guarantee"]["epsilon"]
         for rung in plan.rungs[:-1]:
@@ -179,7 +179,7 @@ class Evidence:
     @property
     def same_versions(self) -> bool:
         """Whether what computes a plan is here what it was there."""
-        from dpsynth.privacy.release import versions
+        from dpsynth.privacy.release.release import versions
 
         here, there = versions(), self.facts["versions"]
         return all(there.get(name) == here[name] for name in ("dpsynth", "dp-accounting", "opacus", "numpy"))
@@ -187,6 +187,6 @@ class Evidence:
     @property
     def same_code(self) -> bool:
         """Whether the release says that this version of dpsynth made it."""
-        from dpsynth.privacy.release import versions
+        from dpsynth.privacy.release.release import versions
 
         return self.facts["versions"].get("dpsynth") == versions()["dpsynth"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dpsynth.data.untrusted import check_parquet, check_safetensors, digest, file_names, open_plain
-from dpsynth.privacy.certificate import CERTIFICATE, FILES, SIGNATURE, VERSION
+from dpsynth.data.tables.untrusted import check_parquet, check_safetensors, digest, file_names, open_plain
+from dpsynth.privacy.release.certificate import CERTIFICATE, FILES, SIGNATURE, VERSION
 from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 
 _FACTS = {"version", "schema", "statistics", "encoder", "generator", "seed", "versions"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.data.units import units_of
-from dpsynth.privacy.checks import rate_and_steps
+from dpsynth.data.units.units import units_of
+from dpsynth.privacy.plan.problems import rate_and_steps
 
 if TYPE_CHECKING:
     from dpsynth.data.schema import Schema

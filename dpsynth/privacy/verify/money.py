@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dpsynth.data.untrusted import shown
-from dpsynth.privacy.certificate import make_certificate
-from dpsynth.privacy.records import event_from_dict, spent
+from dpsynth.data.tables.untrusted import shown
+from dpsynth.privacy.accounting.events import event_from_dict
+from dpsynth.privacy.ledger.lines import spent
+from dpsynth.privacy.release.certificate import make_certificate
 from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 from dpsynth.privacy.verify.limits import price_problems
 
@@ -29,7 +30,7 @@ _WORDS = (
 
 def check_statement(evidence: Evidence) -> str:
     """The certificate is the one that the ledger and the schema make."""
-    from dpsynth.privacy.noise import source_name
+    from dpsynth.privacy.noise.entropy import source_name
 
     refuse(price_problems([event["event"] for event in evidence.stored_plan["events"]]))
     stated = {key: value for key, value in evidence.certificate.items() if key != "files"}
@@ -70,7 +71,8 @@ def check_epsilon(evidence: Evidence) -> str:
 
 def check_selection(evidence: Evidence) -> str:
     """What choosing this release among trials costs, where it was chosen; empty text where it was not."""
-    from dpsynth.privacy.selection import Trials, score_noise, selection_epsilon
+    from dpsynth.privacy.accounting.selection import Trials, selection_epsilon
+    from dpsynth.privacy.many_runs.selection import score_noise
 
     records, selection = evidence.records, evidence.records[0].get("selection")
     if selection is None:

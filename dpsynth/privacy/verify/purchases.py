@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dpsynth.data.untrusted import shown
-from dpsynth.privacy.records import check_chain
+from dpsynth.data.tables.untrusted import shown
+from dpsynth.privacy.ledger.lines import check_chain
 from dpsynth.privacy.verify.evidence import Evidence, refuse, require
 
 # Keys of a ledger's lines beside those that chain them.

@@ -12,7 +12,6 @@ from dpsynth.audit.constructed import check, joined, made_up
 from dpsynth.audit.planted import population
 from dpsynth.audit.targets import choose
 from dpsynth.audit.vulnerability import isolation_of, most_vulnerable
-from dpsynth.data.io import read_table
 from dpsynth.data.schema import (
     Boolean,
     Categorical,
@@ -23,6 +22,7 @@ from dpsynth.data.schema import (
     Schema,
     Unit,
 )
+from dpsynth.data.tables.io import read_table
 from dpsynth.errors import InvalidInput
 
 SCHEMA = Schema(

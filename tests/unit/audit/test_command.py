@@ -14,8 +14,8 @@ import yaml
 from dpsynth.audit.planted import copy_members, population
 from dpsynth.audit.types import AuditResult, Verdict
 from dpsynth.errors import InvalidInput
+from dpsynth.study.audit.request import checked, settings, settings_of
 from experiments import audit
-from experiments.audit_request import checked, settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -104,7 +104,7 @@ def released(tmp_path_factory):
     """A small release by the whole pipeline, and the tables around it."""
     from dpsynth import pipeline
     from dpsynth.data.schema import Categorical, Continuous, Schema
-    from dpsynth.data.table import PrivateTable
+    from dpsynth.data.tables.table import PrivateTable
     from dpsynth.generators.base import load_generator
     from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
@@ -196,7 +196,7 @@ def test_scores_are_refused_where_they_could_leave(released, place):
 
 
 def test_several_audits_share_their_level_and_the_strongest_figures_count(released):
-    from experiments.audit_material import gather
+    from dpsynth.study.audit.material import gather
 
     full = yaml.safe_load((ROOT / "conf/audit/full.yaml").read_text()) | {"with_multirun": True}
     request = checked(node(released, "release", audit=full))

@@ -205,7 +205,7 @@ def test_evidence_comes_close_to_the_claim_and_stays_below_it():
 def test_purchases_with_too_little_noise_are_seen(monkeypatch):
     limits, leaks = purchase_noise(EVENTS, num=2000, alpha=1e-4)
     assert not leaks and 1.0 < limits["columns/histograms"] < 1.15 and "training" not in limits
-    from dpsynth.privacy import answers
+    from dpsynth.privacy.measuring import answers
 
     honest = answers.exact_gaussian
     halved = lambda counts, stddev, *, entropy: honest(counts, stddev / 2, entropy=entropy)  # noqa: E731

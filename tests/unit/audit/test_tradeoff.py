@@ -99,7 +99,7 @@ def test_events_compose_like_one_pld_and_unknown_events_are_refused(composed):
 
 
 def test_failure_event_excuses_that_much_certainty():
-    from dpsynth.privacy.accounting import FailureDpEvent
+    from dpsynth.privacy.accounting.accountants import FailureDpEvent
 
     curve = tradeoff.from_events([FailureDpEvent(0.02)])
     np.testing.assert_allclose(curve.beta([0.0, 0.5]), [0.98, 0.48], atol=1e-12)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpsynth.data.wording import up
-from dpsynth.privacy.certificate import claim
-from dpsynth.privacy.composition import SweepCost
-from dpsynth.privacy.guarantee import Guarantee
+from dpsynth.privacy.many_runs.sweep_cost import SweepCost
+from dpsynth.privacy.plan.guarantee import Guarantee
+from dpsynth.privacy.release.certificate import claim
 
 
 @given(st.floats(min_value=1e-12, max_value=1e9), st.integers(min_value=2, max_value=9))

@@ -11,7 +11,7 @@ from dpsynth.errors import GuaranteeVoid
 from dpsynth.evaluation.frozen import FrozenScore
 from dpsynth.evaluation.types import EvaluationConfig
 from dpsynth.evaluation.utility import make_task, predict_probabilities
-from dpsynth.privacy.selection import noisy_score
+from dpsynth.privacy.many_runs.selection import noisy_score
 
 TOWNS = [f"v{i:03d}" for i in range(250)]
 COLUMNS = (

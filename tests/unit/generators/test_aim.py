@@ -11,14 +11,14 @@ import pytest
 pytest.importorskip("mbi")
 
 from dpsynth import pipeline
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.grid import coarsen, fine_domain
+from dpsynth.data.bought.grid import coarsen, fine_domain
+from dpsynth.data.bought.statistics import Marginal, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Categorical, Integer, Schema
-from dpsynth.data.statistics import Marginal, Statistics
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.generators import aim
-from dpsynth.generators.junction_tree import JunctionTree
-from dpsynth.generators.random_field import Field
+from dpsynth.generators.marginals.junction_tree import JunctionTree
+from dpsynth.generators.marginals.random_field import Field
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.verify import verify
 

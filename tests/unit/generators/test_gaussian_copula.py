@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.data.encoding import TableEncoder
-from dpsynth.data.grid import coarsen, fine_domain
+from dpsynth.data.bought.grid import coarsen, fine_domain
+from dpsynth.data.bought.statistics import Marginal, Statistics
+from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Categorical, Integer, Schema
-from dpsynth.data.statistics import Marginal, Statistics
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import gaussian_copula as copula
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig

@@ -7,8 +7,8 @@ import pytest
 from panels import CALENDAR, SCHEMA, exact, panel
 
 from dpsynth import pipeline
-from dpsynth.data.statistics import Marginal
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.bought.statistics import Marginal
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.evaluation.binning import make_binning
 from dpsynth.evaluation.panel import make_panel
 from dpsynth.evaluation.sequences import autocorrelations

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import ctgan, tvae
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
-from dpsynth.privacy.release import Release
+from dpsynth.privacy.release.release import Release
 from dpsynth.privacy.verify import verify
 from tests.support.worlds import SCHEMA, make_table
 

@@ -7,10 +7,10 @@ import pytest
 from dpsynth import pipeline
 from dpsynth.config import CONF
 from dpsynth.data.schema import Categorical, Integer, Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import independent
-from dpsynth.privacy.plan import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from experiments import plan as plan_entry
 from experiments import verify as verify_entry
 
@@ -56,7 +56,7 @@ def test_a_run_is_priced_without_reading_its_table(monkeypatch):
 
     from dpsynth.config import parse
 
-    monkeypatch.setattr("dpsynth.data.datasets.load", lambda *_: pytest.fail("the table was read"))
+    monkeypatch.setattr("dpsynth.data.tables.datasets.load", lambda *_: pytest.fail("the table was read"))
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = compose("plan", overrides=["generator=independent", "privacy.epsilon=2"])
     text = plan_entry.text_of(parse(node))

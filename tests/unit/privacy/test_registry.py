@@ -6,11 +6,11 @@ import json
 
 import pytest
 import yaml
+from tests.unit.privacy.test_statement import released  # noqa: F401  fixture
 
 from dpsynth.errors import InvalidInput
 from experiments import report
 from experiments.registry import write_entry
-from tests.unit.privacy.test_statement import released  # noqa: F401  fixture
 
 
 @pytest.mark.parametrize("name", ["entry.yaml", "entry.json"])
@@ -33,7 +33,7 @@ def test_an_entry_needs_a_release_and_an_ending(released, tmp_path):  # noqa: F8
 
 
 def test_what_was_spent_is_said_rounded_up():
-    from dpsynth.privacy.costs import Spent
+    from dpsynth.privacy.many_runs.costs import Spent
 
     said = Spent(epsilon=1.00001, delta=1e-5, num_runs=2, num_open=0).text()
     assert "epsilon=1.001 at delta=1e-05" in said

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from dpsynth.data.schema import Boolean, Categorical, Continuous, Datetime, Integer, Schema
-from dpsynth.privacy.certificate import FILES, file_digest
+from dpsynth.privacy.ledger.digests import file_digest
+from dpsynth.privacy.release.certificate import FILES
 
 
 def gaussian(noise_multiplier: float) -> dict:
@@ -31,7 +32,7 @@ def planned(name: str, stage: str, noise_multiplier: float, event: dict | None =
 
 
 def write_release(folder: Path, synthetic: pd.DataFrame, schema: Schema, *, private: bool = True) -> Path:
-    """Writes a release's files as `dpsynth.privacy.release` does, without weights."""
+    """Writes a release's files as `dpsynth.privacy.release.release` does, without weights."""
     training = {"type": "poisson_sampled", "sample_rate": 0.05, "event": gaussian(1.3)}
     training = {"type": "self_composed", "count": 600, "event": training}
     events = [

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dpsynth.data.sequence_input import from_frame, to_wide
+from dpsynth.data.sequences.arrays import from_frame, to_wide
 from dpsynth.errors import DpsynthError, InvalidInput
 from dpsynth.timeseries import DGAN, Config, windows
 

@@ -10,9 +10,9 @@ import pytest
 
 from dpsynth.audit.invariance import check_invariance
 from dpsynth.data.schema import Categorical, Continuous, Datetime, Integer
-from dpsynth.data.sequence_input import from_numpy
+from dpsynth.data.sequences.arrays import from_numpy
 from dpsynth.errors import InvalidInput
-from dpsynth.privacy import noise
+from dpsynth.privacy.noise import entropy
 from dpsynth.privacy.verify import verify
 from dpsynth.timeseries import DGAN, Config, Declared, PrivacyConfig, TrainingConfig, model, windows
 from dpsynth.timeseries.declared import declared_schema
@@ -200,7 +200,7 @@ WITHOUT_EXAMPLE = [np.delete(FEATURES, i, axis=0) for i in (0, LARGEST)]
 @pytest.fixture
 def leave(tmp_path, monkeypatch):
     """Trains on ragged arrays under noise that swallows the data, and returns everything that stays."""
-    monkeypatch.setattr(noise, "make_entropy", lambda *_: SwampedEntropy())
+    monkeypatch.setattr(entropy, "make_entropy", lambda *_: SwampedEntropy())
     count = iter(range(10))
 
     def train(features) -> dict[str, bytes]:

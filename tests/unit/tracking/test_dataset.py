@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dpsynth.data.columns import Categorical, Continuous, Integer
 from dpsynth.data.schema import Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.schema.columns import Categorical, Continuous, Integer
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.tracking import TrackingConfig, track
 
 WORDS, NUMBERS, AMOUNTS = ["quixotry", "zymurgist"], [918273645, 564738291], [7654.3217, 1234.5671]

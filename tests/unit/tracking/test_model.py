@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.data.columns import Categorical, Continuous, Datetime
 from dpsynth.data.schema import Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.schema.columns import Categorical, Continuous, Datetime
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import DpsynthError, InvalidInput
 from dpsynth.generators import independent
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig

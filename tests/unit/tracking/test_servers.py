@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 
 from dpsynth import tracking
-from dpsynth.data.columns import Integer
 from dpsynth.data.schema import Schema
-from dpsynth.data.table import PrivateTable
+from dpsynth.data.schema.columns import Integer
+from dpsynth.data.tables.table import PrivateTable
 from dpsynth.tracking import TrackingConfig, track
 from tests.support.processes import environment, python
 

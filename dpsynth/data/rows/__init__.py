@@ -1,0 +1,1 @@
+"""Rows as units: packed into numbers by declared and bought facts, and back."""

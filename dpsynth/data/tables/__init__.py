@@ -1,0 +1,1 @@
+"""Tables: files read and written, the private table, data sets, splits."""

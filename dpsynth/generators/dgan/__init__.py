@@ -1,0 +1,13 @@
+"""DGAN (DoppelGANger): sequences of numbers and categories with attributes, one entity per unit."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {"Config": "settings", "Generator": "generator"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the settings without the method, and the method when it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,1 @@
+"""Building blocks of networks, and what methods without one have in common."""

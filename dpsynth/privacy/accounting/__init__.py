@@ -1,0 +1,1 @@
+"""What events cost, and how much noise a budget asks for."""

@@ -1,0 +1,1 @@
+"""Charges on disk before what they pay for is read."""

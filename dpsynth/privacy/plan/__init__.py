@@ -1,0 +1,1 @@
+"""What is promised and bought, priced before anything private is read."""

@@ -1,0 +1,1 @@
+"""What leaves, what it claims, and how a stranger checks that."""

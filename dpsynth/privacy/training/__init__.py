@@ -1,0 +1,1 @@
+"""DP-SGD on an objective: sample, clip, add noise, step."""
