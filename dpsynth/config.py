@@ -1,8 +1,8 @@
 """From a composed configuration to frozen dataclasses, strictly: every mistake is found, and shown at once.
 
 Each group of `conf/` is described by the dataclass of the module that uses it. Domain code receives these
-dataclasses and never sees a `DictConfig`. Checking a configuration reads no data and, with `light=True`,
-imports nothing heavy, so that a mistake answers at once.
+dataclasses and never sees a `DictConfig`. Checking a configuration reads no data and does not load
+torch, so that a mistake answers at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import functools
 import hashlib
 import importlib
 import json
-import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dpsynth.alone import alone
 from dpsynth.errors import InvalidInput, Problem, nearest
-from dpsynth.places import CONF
+from dpsynth.generators import generator_names
 
 SUBJECT = "The configuration"
 
@@ -134,13 +132,6 @@ def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def generator_names() -> tuple[str, ...]:
-    """Lists the methods that can be run: those with a file in `conf/generator` and one in the package."""
-    package = importlib.import_module("dpsynth.generators")
-    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
-    return tuple(sorted(p.stem for p in (CONF / "generator").glob("*.yaml") if p.stem in modules))
-
-
 def _type_problems(error: Any, where: str) -> list[Problem]:
     """Turns pydantic's errors into ours, one per key: a union reports each of its members."""
     found: dict[str, list] = {}
@@ -244,15 +235,14 @@ class _Top:
             raise InvalidInput(SUBJECT, [Problem(*problem) for problem in broken])
 
 
-def _generator(node: Any, problems: list[Problem], light: bool) -> tuple[str, Any]:
+def _generator(node: Any, problems: list[Problem]) -> tuple[str, Any]:
     """Builds the generator's own `Config`, found by the group's `name`."""
     plain = dict(node) if isinstance(node, Mapping) else {}
     name, known = plain.pop("name", None), generator_names()
     if name not in known:
         problems.append(Problem("generator", f"{name!r} is not a generator.", nearest(str(name), known)))
         return str(name), None
-    module = f"dpsynth.generators.{name}"
-    cls = alone(module, "Config") if light else importlib.import_module(module).Config
+    cls = importlib.import_module(f"dpsynth.generators.{name}").Config
     return name, _section(cls, plain, "generator", problems)
 
 
@@ -293,13 +283,11 @@ def parse_group(key: str, node: Any, problems: list[Problem]) -> Any:
     return _section(getattr(importlib.import_module(module), name), node, key, problems)
 
 
-def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunConfig:
+def parse(node: DictConfig | Mapping[str, Any]) -> RunConfig:
     """Checks a composed configuration and returns it as frozen dataclasses.
 
     Args:
       node: what Hydra composed, or plain nested data of the same shape.
-      light: do not import the generator's module; the class of its settings is then a twin of the real one,
-        which is enough to check with.
     Raises:
       InvalidInput: lists everything that is wrong, with the nearest valid name.
     """
@@ -320,7 +308,7 @@ def parse(node: DictConfig | Mapping[str, Any], *, light: bool = False) -> RunCo
     _check_schema(sections["data"], problems)
     if sections["training"] is not None and sections["privacy"] is not None:
         problems.extend(sections["training"].ladder_problems(sections["privacy"]))
-    name, generator = _generator(plain.get("generator"), problems, light)
+    name, generator = _generator(plain.get("generator"), problems)
     if not problems:
         problems.extend(_fit_problems(name, sections["data"]))
     if problems:

@@ -1,23 +1,21 @@
-"""Which methods fit which schemas, known without importing any of them."""
+"""Which methods fit which schemas, known from their settings alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from dpsynth.alone import stated
-from dpsynth.data.units.encoder import Encoder, OfRows, OfSequences
+from dpsynth.data.units.encoder import Encoder
 
 if TYPE_CHECKING:
     from dpsynth.data.schema import Schema
     from dpsynth.errors import Problem
 
-_ENCODERS: dict[str, type[Encoder]] = {"TableEncoder": OfRows, "SequenceEncoder": OfSequences}
-
 
 def encoder_of(name: str) -> type[Encoder]:
-    """Returns what the encoder of a method accepts, read off the method's file."""
-    return _ENCODERS[stated(f"dpsynth.generators.{name}", "Generator", "encoder_type")]
+    """Returns what the encoder of a method accepts, as its settings say."""
+    return import_module(f"dpsynth.generators.{name}").Config.fits
 
 
 def fit_problems(name: str, schema: Schema, names: Iterable[str]) -> tuple[Problem, ...]:

@@ -37,7 +37,8 @@ def request(schema: Schema, recipe: Recipe) -> Request:
     Raises:
       InvalidInput: the method does not fit the schema.
     """
-    from dpsynth.generators.base import generator_names, load_generator, wishes
+    from dpsynth.generators import generator_names
+    from dpsynth.generators.base import load_generator, wishes
     from dpsynth.methods import fit_problems
 
     method, private = load_generator(recipe.generator).Generator, recipe.privacy.shaped

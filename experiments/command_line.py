@@ -94,7 +94,7 @@ def _register_plugins() -> None:
 
 def check_run(node: DictConfig) -> RunConfig:
     """Checks the configuration of one training run without importing what it will need."""
-    config = parse(node, light=True)
+    config = parse(node)
     if config.release.sign_key is not None:
         from dpsynth.privacy.release.signing import read_private_key
 

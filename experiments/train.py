@@ -119,6 +119,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     from dpsynth.data.tables.table import PrivateTable
     from dpsynth.data.units.units import units_of
     from dpsynth.evaluation.metrics import evaluate
+    from dpsynth.privacy.plan.pricing import describe_plan
     from dpsynth.study.holdout import set_aside
 
     text = plain_yaml(config)
@@ -128,7 +129,7 @@ def _run(config: RunConfig, folder: Path, tracker: Tracker) -> Point:
     declared = load_schema(config.data)
     plan = pipeline.plan(declared, recipe_of(config))
     tracker.tags({"dp.claim": plan.guarantee.claim, "dp.unit": plan.guarantee.unit})
-    tracker.text(plan.table(), "plan.txt")
+    tracker.text(describe_plan(plan), "plan.txt")
     with tracker.timed("load"):
         frame, schema = load(config.data)
         whole = PrivateTable(frame, schema)

@@ -18,9 +18,8 @@ MOST_LINES = 350
 ALLOWED = {
     "dpsynth": set(),
     "dpsynth.errors": set(),
-    "dpsynth.alone": set(),
     "dpsynth.files": set(),
-    "dpsynth.methods": {"dpsynth.errors", "dpsynth.alone", "dpsynth.data"},
+    "dpsynth.methods": {"dpsynth.errors", "dpsynth.generators", "dpsynth.data"},
     "dpsynth.places": set(),
     "dpsynth.__main__": {"dpsynth", "dpsynth.errors", "dpsynth.places"},
     "dpsynth.types": set(),
@@ -78,7 +77,7 @@ ALLOWED = {
     },
     "dpsynth.config": {
         "dpsynth.errors",
-        "dpsynth.alone",
+        "dpsynth.generators",
         "dpsynth.methods",
         "dpsynth.data",
         "dpsynth.places",

@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dpsynth.data.bought.questions import Proposal, Rounds, crossing
 from dpsynth.data.bought.statistics import Question, Statistics
 from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.errors import DpsynthError
 from dpsynth.generators.base import check_settings, collect_rows
 from dpsynth.generators.marginals.junction_tree import Clique
 from dpsynth.generators.marginals.random_field import Field, draw_rows
 from dpsynth.generators.parts.networkless import Untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _SAMPLED = 50_000  # rows by which the field answers questions that are not among its cliques
 
@@ -40,6 +43,7 @@ class Config:
       sampling_batch_size: rows made at once.
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     rounds: int = 8
     choices: int | None = None
     choice_share: float = 0.1
@@ -128,6 +132,8 @@ class Generator(Untrained):
         )
 
     def state(self) -> dict[str, Tensor]:
+        import torch
+
         return {
             _key(clique, self.encoder.statistics.domain.names): torch.from_numpy(values.copy())
             for clique, values in self._potentials.items()

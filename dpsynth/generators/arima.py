@@ -12,6 +12,7 @@ from dpsynth.data.bought.statistics import Statistics
 from dpsynth.data.schema import Schema
 from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
 from dpsynth.data.sequences.questions import SequenceQuestion
+from dpsynth.data.units.encoder import Encoder, OfSequences
 from dpsynth.generators.parts.networkless import Untrained
 
 
@@ -27,6 +28,7 @@ class Config:
       innovation_stddev: of the innovations.
     """
 
+    fits: ClassVar[type[Encoder]] = OfSequences
     ar: tuple[float, ...] = (0.8,)
     d: int = 0
     ma: tuple[float, ...] = ()

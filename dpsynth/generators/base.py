@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-import dpsynth.generators as package
-from dpsynth.data.bought.questions import Ballot, Proposal, Rounds
-from dpsynth.data.bought.statistics import Statistics
-from dpsynth.data.rows.encoder import TableEncoder
-from dpsynth.data.schema import Schema
-from dpsynth.data.units.encoder import Encoder
 from dpsynth.errors import InvalidInput, Problem, nearest
+from dpsynth.generators import generator_names
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dpsynth.data.bought.questions import Ballot, Proposal, Rounds
+    from dpsynth.data.bought.statistics import Statistics
+    from dpsynth.data.rows.encoder import TableEncoder
+    from dpsynth.data.schema import Schema
+    from dpsynth.data.units.encoder import Encoder
     from dpsynth.generators.parts.latent import LatentModel
 
-_METHOD = re.compile(r"^class Generator(\((?!Protocol)[\w, ]+\))?:", re.MULTILINE)
 _ROUNDS = 20  # batches tried for one batch of rows that meet the conditions
 
 
@@ -157,19 +154,6 @@ def wishes(method: Any, config: Any, schema: Schema, *, private: bool) -> Wishes
     return Wishes(trains=trains, measures=measures, refines=refines and rounds is None, rounds=rounds)
 
 
-def generator_names() -> tuple[str, ...]:
-    """Names of all methods: the modules of this package that define a `Generator`; imports none of them."""
-    names = (item.name for item in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in names if _METHOD.search(_source(name))))
-
-
-def _source(name: str) -> str:
-    """Of a method's file, or of the one in its folder that makes rows; empty for another folder."""
-    home = resources.files(package)
-    files = (home / f"{name}.py", home / name / "generator.py")
-    return next((file.read_text(encoding="utf-8") for file in files if file.is_file()), "")
-
-
 def load_generator(name: str) -> ModuleType:
     """Imports a method's module, with `Config` and `Generator`.
 
@@ -180,12 +164,14 @@ def load_generator(name: str) -> ModuleType:
     if name not in names:
         rule = f"{name!r} is not a generator."
         raise InvalidInput("the configuration", [Problem("generator.name", rule, nearest(name, names))])
-    return importlib.import_module(f"{package.__name__}.{name}")
+    return importlib.import_module(f"dpsynth.generators.{name}")
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Makes weights from a public seed, and puts torch's generator back as it was."""
+    import torch
+
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -195,6 +181,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def public_draw(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    import torch
+
     return torch.Generator(device=device).manual_seed(seed)
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from scipy import special
-from torch import Tensor
 
 from dpsynth.data.bought.denoising import denoised
 from dpsynth.data.bought.grid import Cells, coarsen
 from dpsynth.data.bought.statistics import GROUPS, Marginal, Question, Statistics
 from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.errors import InvalidInput, Problem
 from dpsynth.generators.base import check_settings, collect_rows
 from dpsynth.generators.parts.networkless import Untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _LEAST = 1e-6  # eigenvalue of a correlation matrix
 
@@ -37,6 +40,7 @@ class Config:
       sampling_batch_size: rows made at once.
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     declared: bool = False
     marginals: dict[str, tuple[float, ...]] = field(default_factory=dict)
     correlations: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -90,6 +94,8 @@ class Generator(Untrained):
     def __init__(
         self, config: Config, encoder: TableEncoder, statistics: Statistics, *, seed: int, private: bool
     ):
+        import torch
+
         self.config, self.encoder = config, encoder
         statistics = encoder.statistics if config.declared else statistics
         self._names = [segment.column for segment in encoder.layout.segments]

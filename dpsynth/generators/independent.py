@@ -11,12 +11,15 @@ import numpy as np
 from dpsynth.data.bought.statistics import Question, Statistics
 from dpsynth.data.rows.encoder import TableEncoder
 from dpsynth.data.schema import Schema
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Nothing to choose."""
+
+    fits: ClassVar[type[Encoder]] = OfRows
 
 
 class Generator(Untrained):

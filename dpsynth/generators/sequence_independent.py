@@ -14,12 +14,15 @@ from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
 from dpsynth.data.sequences.marginals import SequenceMarginals, draw_codes
 from dpsynth.data.sequences.names import attribute_names, feature_names
 from dpsynth.data.sequences.questions import LENGTH, STEP, SequenceQuestion
+from dpsynth.data.units.encoder import Encoder, OfSequences
 from dpsynth.generators.parts.networkless import Untrained
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Nothing to choose."""
+
+    fits: ClassVar[type[Encoder]] = OfSequences
 
 
 class Generator(Untrained):

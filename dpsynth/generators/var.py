@@ -14,6 +14,7 @@ from dpsynth.data.schema import Schema
 from dpsynth.data.sequences.encoder import SequenceEncoder, SequenceOptions
 from dpsynth.data.sequences.marginals import SequenceMarginals, draw_codes, normal_scores
 from dpsynth.data.sequences.questions import SequenceQuestion, default_questions
+from dpsynth.data.units.encoder import Encoder, OfSequences
 from dpsynth.generators.parts.networkless import Untrained
 
 
@@ -25,6 +26,7 @@ class Config:
       ridge: added to the eigenvalues of covariances that noise made indefinite.
     """
 
+    fits: ClassVar[type[Encoder]] = OfSequences
     ridge: float = 1e-3
 
     def __post_init__(self) -> None:

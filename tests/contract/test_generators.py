@@ -16,7 +16,8 @@ from worlds import CONF, build, installed, read_config
 
 from dpsynth.data.units.encoder import OfRows
 from dpsynth.errors import InvalidInput
-from dpsynth.generators.base import generator_names, load_generator
+from dpsynth.generators import generator_names
+from dpsynth.generators.base import load_generator
 from dpsynth.privacy.configs import TrainingConfig
 from dpsynth.privacy.noise.entropy import FixedEntropy
 from dpsynth.privacy.plan.plan import TrainingPlan

@@ -22,7 +22,8 @@ from dpsynth.data.sequences.marginals import SequenceMarginals
 from dpsynth.data.sequences.times import SequenceTimes
 from dpsynth.data.tables.table import PrivateTable
 from dpsynth.data.units.encoder import OfSequences
-from dpsynth.generators.base import generator_names, load_generator
+from dpsynth.generators import generator_names
+from dpsynth.generators.base import load_generator
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.measuring import measure as measuring
 from dpsynth.privacy.measuring.answers import Shop

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from dpsynth.config import CONF
 from dpsynth.errors import InvalidInput
+from dpsynth.places import CONF
 from experiments.benchmark import checked, main
 from experiments.benchmarks import sequences, speed
 from experiments.benchmarks.harness import Figure, interleave, milliseconds, ratio

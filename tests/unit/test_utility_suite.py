@@ -11,9 +11,9 @@ from joints import SCHEMA, make_table
 from omegaconf import OmegaConf
 from scipy import stats
 
-from dpsynth.config import CONF
 from dpsynth.data.tables import datasets
 from dpsynth.generators.base import load_generator
+from dpsynth.places import CONF
 from experiments.benchmark import checked
 from experiments.benchmarks import utility
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from dpsynth.data.units.encoder import Encoder, OfRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class Config:
         boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     sampling_batch_size: int = 50_000
     fit_pool: int = 60_000
     adaptive_rounds: int | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.generators.base import check_settings
 
 
@@ -52,6 +53,7 @@ class Config:
         boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     size: Literal["small", "medium", "large"] | None = None
     embedding_dim: int | None = None
     generator_dims: tuple[int, ...] | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dpsynth.data.sequences.encoder import SequenceOptions
+from dpsynth.data.units.encoder import Encoder, OfSequences
 
 _MAX_CELLS = 50
 
@@ -42,6 +43,7 @@ class Config:
       feature_pairs, attribute_features: buy pairs of features at one step; of attributes and features.
     """
 
+    fits: ClassVar[type[Encoder]] = OfSequences
     max_sequence_len: int | None = None
     sample_len: int | None = None
     attribute_noise_dim: int = 10

@@ -1,13 +1,14 @@
 """A network fitted to bought joint histograms alone: no DP-SGD."""
 
-from importlib import import_module
 from typing import Any
 
-_HOMES = {"Config": "settings", "Generator": "generator"}
+from dpsynth.generators.marginal_net.settings import Config as Config
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the settings without the method, and the method when it is asked for."""
-    if name not in _HOMES:
+    """Loads the method, and with it torch, when it is asked for."""
+    if name != "Generator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    from dpsynth.generators.marginal_net.generator import Generator
+
+    return Generator

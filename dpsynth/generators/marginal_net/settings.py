@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.generators.base import check_settings
 
 
@@ -22,6 +24,7 @@ class Config:
         boxes where pairs leave the target open, else pairs refined by what was bought anyway; 0: neither).
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     width: int = 256
     num_blocks: int = 2
     embedding_dim: int = 64

@@ -1,13 +1,14 @@
 """TVAE: a variational autoencoder for rows of numbers and categories (Xu et al. 2019, section 4.4)."""
 
-from importlib import import_module
 from typing import Any
 
-_HOMES = {"Config": "settings", "Generator": "generator"}
+from dpsynth.generators.tvae.settings import Config as Config
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the settings without the method, and the method when it is asked for."""
-    if name not in _HOMES:
+    """Loads the method, and with it torch, when it is asked for."""
+    if name != "Generator":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    from dpsynth.generators.tvae.generator import Generator
+
+    return Generator

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+from dpsynth.data.units.encoder import Encoder, OfRows
 from dpsynth.generators.base import check_settings
 
 
@@ -48,6 +49,7 @@ class Config:
       dp_sgd: train on units; without, the whole budget buys histograms and the decoder follows them alone.
     """
 
+    fits: ClassVar[type[Encoder]] = OfRows
     size: Literal["small", "medium", "large"] | None = None
     embedding_dim: int | None = None
     encoder_dims: tuple[int, ...] | None = None

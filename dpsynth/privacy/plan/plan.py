@@ -215,12 +215,6 @@ class Plan:
             ],
         }
 
-    def table(self) -> str:
-        """The plan for people: events, noise, shares, epsilon after each, warnings with suggestions."""
-        from dpsynth.privacy.plan.pricing import describe_plan
-
-        return describe_plan(self)
-
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -11,6 +11,7 @@ from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import ctgan, tvae
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
+from dpsynth.privacy.plan.pricing import describe_plan
 from dpsynth.privacy.release.release import Release
 from dpsynth.privacy.verify import verify
 from tests.support.worlds import SCHEMA, make_table
@@ -34,7 +35,7 @@ def test_a_part_of_privacy_is_stamped_non_private_and_can_be_sampled_again(name,
     run = pipeline.run(PrivateTable(make_table(400), SCHEMA), recipe(privacy, name), tmp_path)
     release = Release.load(tmp_path / "release")
     assert release.claim == "NON-PRIVATE" and not release.private and release.certificate["delta"] is None
-    assert verify(tmp_path / "release").passed and "Protects nobody" in run.plan.table()
+    assert verify(tmp_path / "release").passed and "Protects nobody" in describe_plan(run.plan)
     again = pipeline.sample(release, len(release.synthetic), seed=0)
     pd.testing.assert_frame_equal(again, release.synthetic)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dpsynth import pipeline
-from dpsynth.config import CONF
 from dpsynth.data.schema import Categorical, Integer, Schema
 from dpsynth.data.tables.table import PrivateTable
 from dpsynth.errors import InvalidInput
 from dpsynth.generators import independent
+from dpsynth.places import CONF
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from experiments import plan as plan_entry
 from experiments import verify as verify_entry

@@ -16,6 +16,7 @@ from dpsynth.generators import ctgan, independent, tvae
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 from dpsynth.privacy.many_runs import ladder
 from dpsynth.privacy.noise.entropy import FixedEntropy
+from dpsynth.privacy.plan.pricing import describe_plan
 from dpsynth.privacy.release import signing
 from dpsynth.privacy.release.release import Release
 from dpsynth.privacy.verify import verify
@@ -79,7 +80,9 @@ def test_rungs_are_one_training_with_one_noise_multiplier(climbed):
     assert [rung.epsilon for rung in plan.rungs] == [*RUNGS, 4.0]
     steps = [rung.steps for rung in plan.rungs]
     assert steps[0] == 0 < steps[1] < steps[2] == 30
-    assert "after 30 steps" in plan.table() and "epsilon=1 comes before the first step" in plan.table()
+    assert "after 30 steps" in describe_plan(
+        plan
+    ) and "epsilon=1 comes before the first step" in describe_plan(plan)
     noise = {release.ledger[0]["plan"]["training"]["noise_multiplier"] for release in climbed.rungs[1:]}
     assert noise == {plan.training.noise_multiplier}
     assert len({release.ledger[0]["ledger"] for release in (*climbed.rungs, climbed.release)}) == 1

@@ -158,7 +158,7 @@ def test_no_privacy_has_no_noise_and_says_so():
     plan = make_plan(PrivacyConfig(name="none", epsilon=None), TrainingConfig(), OPEN, TRAINS)
     assert plan.epsilon == math.inf and not plan.private and plan.training is None
     assert all(event.noise_stddev == 0.0 for event in plan.events)
-    assert "NON-PRIVATE" in plan.table()
+    assert "NON-PRIVATE" in describe_plan(plan)
 
 
 def test_the_table_ends_at_the_declared_budget():
