@@ -12,7 +12,7 @@ from dpsynth.errors import InvalidInput, Problem
 from dpsynth.privacy.configs import PrivacyConfig, TrainingConfig
 
 _OF_ITS_OWNER = ("dataset", "dataset_ledger")  # where the owner adds up, which changes no event
-CHOSEN = ("fixed", "grid", "search")
+CHOSEN = ("unstated", "fixed", "grid", "search")
 _WORDS = ("chosen", "purpose", "rationale")
 _FIX = "Read the release with the version that made it."
 _MOST_WEIGHTS = 2**28  # of a network, roughly: 1 GB
@@ -30,7 +30,7 @@ class Recipe:
       privacy, training: the declared budget, and how private networks are trained.
       seed: public: weights, latents, generated rows. Never the privacy noise.
       num_rows: rows to release; None releases the bought count.
-      chosen: how the settings were: "fixed" beforehand, as one point of a "grid", or by a "search".
+      chosen: how the settings were: "fixed" beforehand, one point of a "grid", by a "search"; or "unstated".
       purpose, rationale: what the release is for, and why with this budget; in the owner's words.
     """
 
@@ -40,7 +40,7 @@ class Recipe:
     training: TrainingConfig
     seed: int = 0
     num_rows: int | None = None
-    chosen: str = "fixed"
+    chosen: str = "unstated"
     purpose: str = ""
     rationale: str = ""
 

@@ -20,6 +20,7 @@ from dpsynth.privacy.ledger.lines import canonical
 DELTAS = tuple(10.0**-power for power in range(3, 10))
 _ORDERS = (2, 4, 8, 16, 32, 64)
 _HOW = {  # what decided the settings, and whether the claim counts it
+    "unstated": (False, "Whoever ran it does not say. A choice among several runs is not covered."),
     "fixed": (True, "Its configuration was given, and is the only one of its command."),
     "grid": (False, "One point of a fixed grid. Publishing the best of them, after looking, is not covered."),
     "search": (False, "Settings followed from figures of earlier runs on private rows; that is not covered."),
@@ -56,7 +57,7 @@ def statement(records: Sequence[Mapping[str, Any]], schema: Schema) -> dict[str,
         "unprotected": list(_UNPROTECTED),
         "events": list(_events(plan, bought)),
         "composition": _composition(recipe),
-        "hyperparameters": _chosen("private selection" if selected else recipe.get("chosen", "fixed")),
+        "hyperparameters": _chosen("private selection" if selected else recipe.get("chosen", "unstated")),
         "purpose": recipe.get("purpose", ""),
         "rationale": recipe.get("rationale", ""),
     }

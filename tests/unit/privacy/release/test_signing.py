@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.privacy.test_verify import DECLARED, recipe, table
 
 from dpsynth import pipeline
 from dpsynth.errors import InvalidInput
@@ -20,6 +19,7 @@ from dpsynth.privacy.verify import verify
 from experiments import command_line
 from experiments import verify as command
 from tests.support.forging import recertify
+from tests.unit.privacy.verify.test_verify import DECLARED, recipe, table
 
 
 @pytest.fixture(scope="module")

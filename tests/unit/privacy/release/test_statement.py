@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import mpmath
 import pytest
-from tests.unit.privacy.test_verify import DECLARED, recipe, table
 
 from dpsynth import pipeline
 from dpsynth.data.schema import Categorical, Identifier, Schema, Unit
@@ -19,6 +18,7 @@ from dpsynth.privacy.release.certificate import make_certificate
 from dpsynth.privacy.release.statement import DELTAS, _bounds, _unit_sentence, statement
 from dpsynth.privacy.verify import verify
 from tests.support.forging import forge, load, recertify
+from tests.unit.privacy.verify.test_verify import DECLARED, recipe, table
 
 
 def gaussian(noise):
@@ -134,6 +134,13 @@ def test_the_fields_of_a_release(released):
 def test_a_changed_field_fails(copy, lie):
     recertify(copy, lie)
     assert [check.name for check in verify(copy).checks if not check.passed] == ["statement"]
+
+
+def test_a_run_whose_owner_says_nothing_claims_nothing_of_how_it_was_chosen(copy):
+    assert recipe().chosen == "unstated"
+    ledger = load(copy / "ledger.json")["records"]
+    ledger[0]["recipe"].pop("chosen")
+    assert statement(ledger, DECLARED)["hyperparameters"]["covered"] is False
 
 
 def test_an_unknown_word_for_how_it_was_chosen_fails(copy):

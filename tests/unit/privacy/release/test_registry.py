@@ -6,11 +6,11 @@ import json
 
 import pytest
 import yaml
-from tests.unit.privacy.test_statement import released  # noqa: F401  fixture
 
 from dpsynth.errors import InvalidInput
 from experiments import report
 from experiments.registry import write_entry
+from tests.unit.privacy.release.test_statement import released  # noqa: F401  fixture
 
 
 @pytest.mark.parametrize("name", ["entry.yaml", "entry.json"])
