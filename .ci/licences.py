@@ -38,14 +38,14 @@ def groups() -> dict[str, list[str]]:
 
 def licence_of(facts: metadata.PackageMetadata) -> str:
     """Returns the declared licence: the expression, else the classifiers, else a short free text."""
-    if facts["License-Expression"]:
-        return facts["License-Expression"]
+    if expression := facts.get("License-Expression"):
+        return expression
     classes = [
         line.split(" :: ")[-1] for line in facts.get_all("Classifier", []) if line.startswith("License")
     ]
     if classes:
         return ", ".join(classes)
-    text = (facts["License"] or "").strip().split("\n")[0]
+    text = (facts.get("License") or "").strip().split("\n")[0]
     if not text or len(text) > 60:
         raise SystemExit(f"{facts['Name']} declares no licence that can be read; look it up.")
     return text

@@ -236,8 +236,10 @@ def _search_settings(command: CommandLine) -> list[str]:
 
 def _select(tracker: tracking.Tracker, folder: Path, points: Sequence[Point]) -> None:
     """Releases the best trial, and records it with the sweep; figures of trials stay in their folder."""
-    from dpsynth.study.selection import SELECTED, conclude
+    from dpsynth.study.selection import SELECTED, TRIALS, conclude
 
+    if not (folder / INTERNAL / TRIALS).exists():  # refused before a trial was drawn, and said why
+        return
     release, said = conclude(folder, points)
     if release is not None:
         tracker.tags({"dp.claim": release.claim})

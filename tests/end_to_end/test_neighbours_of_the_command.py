@@ -167,7 +167,7 @@ def test_nothing_unpaid_follows_one_unit_through_a_sweep(leave):
     assert differences(whole, leave([JOINED["a new category"], *ROWS], words=SWEPT)) == []
 
 
-CHOSEN = [*SWEEP, "seed=0,1", "sweep.selection=private"]
+CHOSEN = [*SWEEP, "seed=0,1", "sweep.selection=private", "sweep.mean_trials=3"]
 
 
 @pytest.fixture
